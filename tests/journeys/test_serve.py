@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 
 from holdfast.core.errors import InputError
-from holdfast.plugins.service.compose import ServeRequest, compose
+from holdfast.plugins.service.compose import compose
+from holdfast.plugins.service.options import ServeOptions
+from holdfast.plugins.service.settings import serving
 
 TEXTS = ["a good one", "", "bad bad bad " * 400, "Grüße 😀", "it was not what I had hoped for"]
 TOKEN = "not-a-token-of-anybody-0123456789"
@@ -299,9 +301,10 @@ def test_what_cannot_be_served_is_refused_before_a_model_is_loaded(
             ("is in use", {"port": port}),
         ]
         for rule, change in wrong:
-            wanted = ServeRequest(**{"run": finished_run, "port": 0, "store": "none", **change})
+            run = change.pop("run", finished_run)
+            options = ServeOptions(**{"port": 0, "store": "none", **change})
             with pytest.raises(InputError, match=rule):
-                compose(wanted, lambda _: None, print, lambda _: None)
+                compose(run, options, serving(), lambda _: None, print, lambda _: None)
 
 
 def test_a_store_beside_the_run_that_cannot_be_made_says_how_to_do_without(
@@ -312,7 +315,7 @@ def test_a_store_beside_the_run_that_cannot_be_made_says_how_to_do_without(
     shutil.copytree(finished_run, link)
     (tmp_path / "other.store.db").mkdir()
     with pytest.raises(InputError) as caught:
-        compose(ServeRequest(link, port=0), lambda _: None, print, lambda _: None)
+        compose(link, ServeOptions(port=0), serving(), lambda _: None, print, lambda _: None)
     assert "--store none" in caught.value.remedy
 
 

@@ -12,9 +12,11 @@ import pytest
 SERVE = """
 import sys
 from pathlib import Path
-from holdfast.plugins.service.compose import ServeRequest, compose
-wanted = ServeRequest(Path(sys.argv[1]), port=0, store="none", threads=1)
-running = compose(wanted, lambda _: None, print, lambda _: None)
+from holdfast.plugins.service.compose import compose
+from holdfast.plugins.service.options import ServeOptions
+from holdfast.plugins.service.settings import serving
+options = ServeOptions(port=0, store="none", threads=1)
+running = compose(Path(sys.argv[1]), options, serving(), lambda _: None, print, lambda _: None)
 engine, _ = running._load()
 engine.close()
 import holdfast.plugins.service.drift_observer

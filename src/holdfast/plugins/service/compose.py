@@ -4,7 +4,6 @@ follower of promotions."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from holdfast.core.machine import usable_cores
 from holdfast.core.tasks import DECODER_TASKS
 from holdfast.plugins.service.live.observer import ComparisonObserver, ShadowRunner
 from holdfast.plugins.service.live.router import ComparisonSetup, EngineRouter, refuse_incompatible
+from holdfast.plugins.service.options import ServeOptions
 from holdfast.plugins.service.promotion import PromotionFollower, ServedModel, record_start
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.routes import ENDPOINTS
@@ -38,24 +38,10 @@ PRECISIONS = ("float32", "auto")
 Load = Callable[[Path, ServiceEngine | None], ServiceEngine]
 
 
-@dataclass(frozen=True, slots=True)
-class ServeRequest:
-    """What ``holdfast serve`` was called with. ``store`` is a file or URL, ``none`` for none, and
-    ``None`` for the file next to the run's folder."""
-
-    run: Path
-    host: str = "127.0.0.1"
-    port: int = 8080
-    store: str | None = None
-    challenger: Path | None = None
-    token_file: Path | None = None
-    precision: str = "float32"
-    threads: int | None = None
-    settings: Serving = field(default_factory=Serving)
-
-
 def compose(
-    request: ServeRequest,
+    run: Path,
+    options: ServeOptions,
+    settings: Serving,
     on_ready: Callable[[ServiceEngine], None],
     log: Log,
     notify: DecisionListener,
@@ -68,56 +54,58 @@ def compose(
     cannot be used.
     """
     with decisions_to(notify):
-        token = _token(request)
-    if request.precision not in PRECISIONS:
+        token = _token(options)
+    if options.precision not in PRECISIONS:
         raise RecipeError(
-            "--precision", "is unknown", request.precision, f"Use {' or '.join(PRECISIONS)}."
+            "--precision", "is unknown", options.precision, f"Use {' or '.join(PRECISIONS)}."
         )
-    for run in filter(None, (request.run, request.challenger)):
-        need_run(run)
+    for one in filter(None, (run, options.challenger)):
+        need_run(one)
     with decisions_to(notify):
-        connections = connection_limit(request.settings.max_connections)
-    settings = request.settings.model_copy(update={"max_connections": connections})
-    address = listen(request.host, request.port)
+        connections = connection_limit(settings.max_connections)
+    address = listen(options.host, options.port)
     try:
-        store = _store(request)
+        store = _store(run, options.store)
     except BaseException:
         address.sock.close()
         raise
-    guard = AccessRules.for_server(request.host, token, settings.hosts)
-    service = Service(settings, guard, store, log)
+    guard = AccessRules.for_server(options.host, token, settings.hosts)
+    limited = settings.model_copy(update={"max_connections": connections})
+    service = Service(limited, guard, store, log)
     return RunningService(
         service,
         Application(service, ENDPOINTS),
         address,
-        lambda: load_engine(request, store, log, notify),
+        lambda: load_engine(run, options, settings, store, log, notify),
         on_ready,
         lambda: start_drift_observer(service, notify),
     )
 
 
-def _token(request: ServeRequest) -> str | None:
-    if request.token_file is not None:
-        return read_token(request.token_file)
-    if is_local(request.host):
+def _token(options: ServeOptions) -> str | None:
+    if options.token_file is not None:
+        return read_token(options.token_file)
+    if is_local(options.host):
         return None
     raise RecipeError(
-        f"--host {request.host}",
+        f"--host {options.host}",
         "can be reached by other machines, so a token is required",
         None,
         f"Add --token-file FILE; create the file with: {MAKE_TOKEN.format('FILE')}",
     )
 
 
-def _store(request: ServeRequest) -> Store | None:
-    if request.store == NO_STORE:
+def _store(run: Path, where: str | None) -> Store | None:
+    """The store at a file or URL; for ``none`` none, by default the file next to the run's
+    folder."""
+    if where == NO_STORE:
         return None
     from holdfast.plugins.store.store import open_store
 
-    if request.store is not None:
-        return open_store(request.store)
-    # Next to the run's folder: nothing is added inside it.
-    folder = request.run.resolve()
+    if where is not None:
+        return open_store(where)
+    # Nothing is added inside the run's folder.
+    folder = run.resolve()
     try:
         return open_store(str(folder.with_name(folder.name + ENDING)))
     except StoreError as error:
@@ -126,7 +114,12 @@ def _store(request: ServeRequest) -> Store | None:
 
 
 def load_engine(
-    request: ServeRequest, store: Store | None, log: Log, notify: DecisionListener
+    run: Path,
+    options: ServeOptions,
+    settings: Serving,
+    store: Store | None,
+    log: Log,
+    notify: DecisionListener,
 ) -> tuple[EngineRouter, Sequence[ServiceObserver]]:
     """The engine, and the observers of a live comparison; raises as ``compose`` does."""
     from holdfast.plugins.service.engine.engine import ModelEngine
@@ -135,16 +128,11 @@ def load_engine(
     def load(run: Path, share_with: ServiceEngine | None) -> ServiceEngine:
         first = share_with if isinstance(share_with, ModelEngine) else None
         return open_engine(
-            run, request.precision, threads=request.threads, share_with=first, notify=notify
+            run, options.precision, threads=options.threads, share_with=first, notify=notify
         )
 
     return build_router(
-        request.run,
-        load,
-        challenger=request.challenger,
-        store=store,
-        settings=request.settings,
-        log=log,
+        run, load, challenger=options.challenger, store=store, settings=settings, log=log
     )
 
 

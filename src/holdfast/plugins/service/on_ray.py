@@ -54,7 +54,8 @@ class Replica:
     @classmethod
     def of(cls, arguments: Mapping[str, str]) -> Replica:
         """Load the run, open the store and warm up, as ``holdfast serve`` does."""
-        from holdfast.plugins.service.compose import ServeRequest, load_engine, start_drift_observer
+        from holdfast.plugins.service.compose import load_engine, start_drift_observer
+        from holdfast.plugins.service.options import ServeOptions
         from holdfast.plugins.service.routes import ENDPOINTS
         from holdfast.plugins.service.service import Service
         from holdfast.plugins.service.web.application import Application
@@ -73,14 +74,13 @@ class Replica:
         hosts = arguments.get("hosts", "").replace(",", " ").split()
         guard = AccessRules.for_server("127.0.0.1" if token is None else "0.0.0.0", token, hosts)
         service = Service(settings, guard, store, log)
-        request = ServeRequest(
-            Path(arguments["run"]),
+        options = ServeOptions(
             challenger=Path(arguments["challenger"]) if "challenger" in arguments else None,
             precision=arguments.get("precision", "float32"),
             threads=int(arguments["threads"]) if "threads" in arguments else None,
-            settings=settings,
         )
-        engine, observers = load_engine(request, store, log, notify)
+        run = Path(arguments["run"])
+        engine, observers = load_engine(run, options, settings, store, log, notify)
         service.load(engine, observers)
         watch = partial(start_drift_observer, service, notify)
         threading.Thread(target=watch, name="afterwards", daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,42 +12,12 @@ from holdfast.cli.options import set_option
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
+from holdfast.plugins.service.options import ServeOptions
 
 if TYPE_CHECKING:
     from holdfast.plugins.service.records import ServiceEngine
 
 PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchemy")
-
-
-@dataclass(frozen=True, slots=True)
-class ServeOptions:
-    """The address to listen on, what is stored, and how the model computes."""
-
-    host: Annotated[str, typer.Option(help="Listen on this address; 0.0.0.0 needs a token.")] = (
-        "127.0.0.1"
-    )
-    port: Annotated[
-        int, typer.Option(min=0, max=65_535, help="Listen on this port; 0: a free one.")
-    ] = 8080
-    store: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|URL",
-            help="Store requests and labels here (default RUN.store.db; none: nowhere).",
-        ),
-    ] = None
-    challenger: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Compare this run with the served one.")
-    ] = None
-    token_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Require the token in this file.")
-    ] = None
-    precision: Annotated[
-        str, typer.Option(help="float32, as in predict, or auto: the fastest that export measured.")
-    ] = "float32"
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the model (default: all cores but one).")
-    ] = None
 
 
 def command(
@@ -74,7 +43,7 @@ def command(
         need_run(one)
     settings = serving(set_ or [])
     refuse_low_memory("torch")
-    from holdfast.plugins.service.compose import ServeRequest, compose
+    from holdfast.plugins.service.compose import compose
     from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.streams import notify
 
@@ -90,8 +59,7 @@ def command(
 
     teller = MessagePrinter(quiet)
     teller.title(f"holdfast serve {run}")
-    request = ServeRequest(run, **asdict(given), settings=settings)
-    running = compose(request, on_ready, log, teller)
+    running = compose(run, given, settings, on_ready, log, teller)
     teller.line(f"loading the model; until it is ready, {running.address.url} responds with 503")
     if code := running.run():
         raise typer.Exit(code)
