@@ -39,7 +39,7 @@ from holdfast.plugins.labelling.sampling import (
     random_sample_accuracy,
     update_probabilities,
 )
-from holdfast.plugins.service.live.comparison import LATEST, both_answers, requests_by_id
+from holdfast.plugins.service.live.comparison import LATEST, both_answers
 from holdfast.plugins.store.records import Claim, Drawn, Feedback, Row, StoredPrediction, StoredRow
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ class Labelling:
         correct: Counter[str] = Counter()
         total: Counter[str] = Counter()
         predictions: dict[Key, StoredPrediction] = {}
-        for request in requests_by_id(self._store, (one.request for one in evenly_drawn)):
+        for request in self._store.requests_by_id(one.request for one in evenly_drawn):
             predictions |= {
                 (request.id, one.index): one for one in request.predictions if one.shown
             }
@@ -311,7 +311,7 @@ def models_differ(store: Store, rows: Sequence[StoredRow]) -> dict[Key, bool] | 
         return None
     return {
         (request.id, index): first != second
-        for request in requests_by_id(store, (row.request for row in rows))
+        for request in store.requests_by_id(row.request for row in rows)
         for index, (first, second) in both_answers(request, *models).items()
     }
 

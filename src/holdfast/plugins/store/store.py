@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any, Literal, TypeVar
@@ -54,6 +54,7 @@ NUMBERED = {Feedback: tables.feedback, RequestOutcome: tables.outcomes, Event: t
 Numbered = TypeVar("Numbered", Feedback, RequestOutcome, Event)
 # Below the number of variables that SQLite accepts in one statement.
 MAX_VARIABLES = 10_000
+REQUESTS_PER_PAGE = 500
 # After this time every response of a service is written or lost [s].
 WRITE_DELAY_S = 3600.0
 
@@ -184,6 +185,12 @@ class Store:
             for id, one in requests.items()
         ]
 
+    def requests_by_id(self, ids: Iterable[str]) -> Iterator[StoredRequest]:
+        """The calls with these ids in the order of their ids, read some hundreds at a time."""
+        ordered = sorted(set(ids))
+        for start in range(0, len(ordered), REQUESTS_PER_PAGE):
+            yield from self.requests(ids=ordered[start : start + REQUESTS_PER_PAGE])
+
     def stored_rows(self, limit: int = 5000) -> list[StoredRow]:
         """The newest rows whose text is stored, newest first, each with the prediction that was
         returned."""
@@ -251,6 +258,10 @@ class Store:
     def count_feedback(self) -> int:
         """The number of labels."""
         return int(self._read(select(func.count()).select_from(tables.feedback))[0][0])
+
+    def last_feedback(self) -> int:
+        """The number of the newest label; 0 where there is none."""
+        return int(self._read(select(func.max(tables.feedback.c.id)))[0][0] or 0)
 
     def select(self, statement: Any) -> list[Any]:
         """The rows of a statement over ``plugins.store.tables``, for queries without a method."""

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from holdfast.plugins.store.records import Feedback
-    from holdfast.plugins.store.store import Store
 
 Bools = npt.NDArray[np.bool_]
 # Optional columns of a feedback file, and their values.
@@ -153,7 +152,11 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
             all_feedback += more
         final_labels = resolve_labels(all_feedback)
         feedback, name = final_labels.labels, store.name
-        texts = _request_rows(store, feedback)
+        texts = {
+            (request.id, one.index): one.row
+            for request in store.requests_by_id(one.request for one in feedback if one.row is None)
+            for one in request.texts
+        }
     lines, used = [], []
     needed = needed_columns(part, raw)
     for one in feedback:
@@ -176,17 +179,6 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
     return FeedbackRows(
         rows, name, model_labelled, uniform, ids, unusable, known, disagreed=final_labels.disagreed
     )
-
-
-def _request_rows(
-    store: Store, feedback: Sequence[Feedback]
-) -> dict[tuple[str, int], Mapping[str, Any]]:
-    ids = sorted({one.request for one in feedback if one.row is None})
-    request_rows: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for start in range(0, len(ids), 500):
-        for request in store.requests(ids=ids[start : start + 500]):
-            request_rows |= {(request.id, one.index): one.row for one in request.texts}
-    return request_rows
 
 
 def _cell_text(value: object) -> str | None:

@@ -311,13 +311,11 @@ def count_feedback(options: UpdateOptions) -> int:
     from holdfast.data.source import read_source
     from holdfast.plugins.store.store import open_store
 
-    where, last = str(options.feedback), 0
+    where = str(options.feedback)
     if not is_store(where):
         return len(read_source(where, None, None))
     with closing(open_store(where)) as store:
-        while more := store.feedback(after=last):
-            last = int(more[-1].id or 0)
-    return last
+        return store.last_feedback()
 
 
 def served_run(options: UpdateOptions) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
@@ -156,19 +156,11 @@ def both_answers(request: StoredRequest, shown: str, challenger: str) -> dict[in
     return {place: (first[place], second[place]) for place in second if place in first}
 
 
-def requests_by_id(store: Store, ids: Iterable[str]) -> Iterator[StoredRequest]:
-    """The stored requests with these ids, read some hundreds at a time."""
-    ordered = sorted(set(ids))
-    for start in range(0, len(ordered), REQUESTS_PER_PAGE):
-        part = ordered[start : start + REQUESTS_PER_PAGE]
-        yield from store.requests(ids=part, limit=len(part))
-
-
 def _add_labels(store: Store, state: ComparisonState, labels: list[Feedback]) -> ComparisonState:
     evidence = state.evidence
     assert isinstance(evidence, Shadow)
     setup = state.setup
-    requests = {one.id: one for one in requests_by_id(store, (one.request for one in labels))}
+    requests = {one.id: one for one in store.requests_by_id(one.request for one in labels)}
     counted, without, alike = dict.fromkeys(state.counted), state.without, 0
     signs: list[int] = []
     for one in labels:
