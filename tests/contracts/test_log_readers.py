@@ -15,8 +15,7 @@ import pytest
 
 from holdfast.core.curves import Curves
 from holdfast.core.errors import InputError
-from holdfast.plugins.logs import all_log_readers
-from holdfast.plugins.logs.reader import read_curves
+from holdfast.plugins.logs.reader import READERS, read_curves
 
 TRAIN = [1.0, 0.7, 0.5, 0.4, 0.3, 0.25]
 VALID = [1.1, 0.8, 0.65, 0.7, 0.8, 0.9]
@@ -183,7 +182,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_every_reader_has_a_kit() -> None:
-    assert set(all_log_readers()) == set(KITS)
+    assert set(READERS) == set(KITS)
 
 
 def read(path: Path) -> Curves:
@@ -214,10 +213,9 @@ def test_only_the_general_readers_also_accept_a_log_of_another(
     name: str, logs: dict[str, Path]
 ) -> None:
     """So a log has one source, whatever order the readers were found in."""
-    readers = all_log_readers()
-    ours = readers[name].priority
-    rivals = [n for n, r in readers.items() if n != name and r.accepts(logs[name])]
-    assert [n for n in rivals if readers[n].priority >= ours] == []
+    ours = READERS[name].priority
+    rivals = [n for n, r in READERS.items() if n != name and r.accepts(logs[name])]
+    assert [n for n in rivals if READERS[n].priority >= ours] == []
 
 
 @pytest.mark.parametrize("name", sorted(set(KITS) - {"tensorboard", "mlflow"}))

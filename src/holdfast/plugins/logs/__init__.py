@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from holdfast.core.discovery import Entry, Registry
+from holdfast.core.discovery import Entry
 from holdfast.core.errors import DataError
 
 if TYPE_CHECKING:
@@ -51,18 +51,11 @@ class LogReader:
     priority: int = 1
 
 
-LOGS: Registry[LogReader] = Registry("log reader", "the log")
-
-
-def all_log_readers() -> Registry[LogReader]:
-    """Every reader, by name."""
-    importlib.import_module(f"{__name__}.reader")
-    return LOGS
-
-
 def not_a_log(name: str, rule: str, value: object = None) -> DataError:
     """The error for something that is not a log; it says what a log looks like."""
-    known = "; ".join(dict.fromkeys(reader.description for reader in all_log_readers().values()))
+    # By its name, since the readers import this module.
+    readers = importlib.import_module(f"{__name__}.reader").READERS
+    known = "; ".join(dict.fromkeys(reader.description for reader in readers.values()))
     return DataError(
         name, rule, value, f"A log has a loss over steps or epochs, for example: {known}."
     )

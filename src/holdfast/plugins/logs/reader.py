@@ -18,10 +18,8 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Verdict
 from holdfast.monitor.curves.verdict import judge_curves
 from holdfast.plugins.logs import (
-    LOGS,
     Log,
     LogReader,
-    all_log_readers,
     databases,
     holdfast_run,
     not_a_log,
@@ -39,6 +37,8 @@ TENSORBOARD = "TensorBoard event files or their folder"
 HOLDFAST = "Holdfast's run folder or events.jsonl"
 LINES = "a JSONL file with such names, one object a line"
 BOOSTING = "an XGBoost or LightGBM evals_result as JSON"
+LIGHTNING = "a Lightning metrics.csv"
+SKLEARN = "scikit-learn's loss_curve_ as JSON"
 LLAMA_FACTORY = "LLaMA-Factory's trainer_log.jsonl"
 ULTRALYTICS = "an Ultralytics results.csv"
 WANDB = "a Weights & Biases wandb-history.jsonl"
@@ -46,26 +46,23 @@ DATABASE = "MLflow's mlflow.db or a Trackio database"
 
 # In the order in which an error message lists them.
 READERS = {
-    "holdfast": (holdfast_run.accepts, holdfast_run.read, HOLDFAST, 6),
-    "keras_history": (json.is_history, json.read_history, KERAS, 2),
-    "boosting": (json.is_boosting, json.read_boosting, BOOSTING, 4),
-    "database": (databases.is_database, databases.read_database, DATABASE, 6),
-    "csv": (tables.is_table, tables.read_csv, CSV, 0),
-    "fastai": (tables.is_fastai, tables.read_fastai, "fastai's history.csv", 3),
-    TRANSFORMERS: (json.is_trainer_state, json.read_trainer_state, STATE, 5),
-    "jsonl": (json.is_lines, json.read_lines, LINES, 0),
-    "keras": (tables.is_keras, tables.read_keras, KERAS, 3),
-    "lightning": (tables.is_lightning, tables.read_lightning, "a Lightning metrics.csv", 4),
-    "llama_factory": (json.is_llama_factory, json.read_llama_factory, LLAMA_FACTORY, 4),
-    "mlflow": (trackers.is_mlflow, trackers.read_mlflow, "an MLflow run folder", 4),
-    "sklearn": (json.is_sklearn, json.read_sklearn, "scikit-learn's loss_curve_ as JSON", 4),
-    "tensorboard": (trackers.is_tensorboard, trackers.read_tensorboard, TENSORBOARD, 1),
-    "ultralytics": (tables.is_ultralytics, tables.read_ultralytics, ULTRALYTICS, 3),
-    "wandb": (trackers.is_wandb, trackers.read_wandb, WANDB, 3),
+    "holdfast": LogReader(holdfast_run.accepts, holdfast_run.read, HOLDFAST, 6),
+    "keras_history": LogReader(json.is_history, json.read_history, KERAS, 2),
+    "boosting": LogReader(json.is_boosting, json.read_boosting, BOOSTING, 4),
+    "database": LogReader(databases.is_database, databases.read_database, DATABASE, 6),
+    "csv": LogReader(tables.is_table, tables.read_csv, CSV, 0),
+    "fastai": LogReader(tables.is_fastai, tables.read_fastai, "fastai's history.csv", 3),
+    TRANSFORMERS: LogReader(json.is_trainer_state, json.read_trainer_state, STATE, 5),
+    "jsonl": LogReader(json.is_lines, json.read_lines, LINES, 0),
+    "keras": LogReader(tables.is_keras, tables.read_keras, KERAS, 3),
+    "lightning": LogReader(tables.is_lightning, tables.read_lightning, LIGHTNING, 4),
+    "llama_factory": LogReader(json.is_llama_factory, json.read_llama_factory, LLAMA_FACTORY, 4),
+    "mlflow": LogReader(trackers.is_mlflow, trackers.read_mlflow, "an MLflow run folder", 4),
+    "sklearn": LogReader(json.is_sklearn, json.read_sklearn, SKLEARN, 4),
+    "tensorboard": LogReader(trackers.is_tensorboard, trackers.read_tensorboard, TENSORBOARD, 1),
+    "ultralytics": LogReader(tables.is_ultralytics, tables.read_ultralytics, ULTRALYTICS, 3),
+    "wandb": LogReader(trackers.is_wandb, trackers.read_wandb, WANDB, 3),
 }
-for name, reader in READERS.items():
-    LOGS.add(name, LogReader(*reader))
-
 
 REMEDY = f"Name a training log, for example {STATE}, or {CSV}."
 
@@ -109,7 +106,7 @@ def read_log(path: Path) -> Log:
         raise not_a_log(str(path), "is empty")
     with reading_errors(str(path), DataError, "cannot be read as a log", REMEDY):
         # The most special first: a general one may have to search all files.
-        for reader in sorted(all_log_readers().values(), key=lambda one: -one.priority):
+        for reader in sorted(READERS.values(), key=lambda one: -one.priority):
             if reader.accepts(path):
                 return reader.read(path)
     raise not_a_log(str(path), "is not a log format that Holdfast knows")
