@@ -34,6 +34,7 @@ from holdfast.analyses.slices.conditions import (
 from holdfast.analyses.slices.search import ConditionPool, SliceCandidate, pool_of, search
 from holdfast.analyses.slices.topics import partition, terms_of, word_space
 from holdfast.contract.predictions import Predictions
+from holdfast.core.wording import about
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import load_tagged
@@ -198,7 +199,7 @@ def test_what_is_not_decided_says_what_is_lacking() -> None:
     )
     assert not any(one.confirmed for one in tested)
     assert tested[0].more_rows is not None
-    assert f"{tested[0].more_rows:,} more test rows" in tested[0].because
+    assert f"{about(tested[0].more_rows)} more test rows" in tested[0].because
     assert "no test row" in tested[1].because
     assert "no more frequent" in tested[2].because
     assert tested[2].more_rows is None

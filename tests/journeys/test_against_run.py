@@ -132,8 +132,7 @@ def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
     assert found["differs"] is False
     assert (
         "; 20 of these rows were seen in training or validation, which can make the two scores "
-        "more similar"
-        in found["because"]
+        "more similar" in found["because"]
     )
 
 

@@ -85,12 +85,26 @@ def test_notes_of_the_split_file_are_counted_by_part(runs: ModuleType, tmp_path:
 
 def test_notes_beyond_the_limit_are_counted(runs: ModuleType, tmp_path: Path) -> None:
     run = runs.make_run(tmp_path / "run")
-    notes = [f"copy of row {i}" for i in range(100)] + [None, ""]
+    notes = [f"reason {i}" for i in range(100)] + [None, ""]
     polars.DataFrame({"row": range(102), "split": "dropped", "note": notes}).write_parquet(
         run / "splits.parquet"
     )
     files = read_run(run)
     assert len(files.noted) + files.noted_left_out == 100
+
+
+def test_notes_that_differ_in_the_row_they_name_are_one(runs: ModuleType, tmp_path: Path) -> None:
+    run = runs.make_run(tmp_path / "run")
+    moved = "moved, to stay with the 1 other row of its group (first: row {})"
+    notes = [*(moved.format(n) for n in range(5)), "copy of row 3", "copy of row 12"]
+    polars.DataFrame({"row": range(7), "split": "train", "note": notes}).write_parquet(
+        run / "splits.parquet"
+    )
+    found = {one.note: one.count for one in read_run(run).noted}
+    assert found == {
+        "moved, to stay with the 1 other row of its group": 5,
+        "copy of another row": 2,
+    }
 
 
 def paths(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

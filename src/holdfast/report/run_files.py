@@ -157,7 +157,11 @@ def _splits(path: Path) -> tuple[dict[str, int], tuple[NotedRows, ...], int]:
     _check_columns(table, {"row": INTEGER, "split": TEXT, "note": TEXT})
     split_counts = table.group_by("split").aggregate([("row", "count")]).to_pylist()
     counts = {str(line["split"]): int(line["row_count"]) for line in split_counts}
-    noted = table.filter(pc.greater(pc.utf8_length(pc.fill_null(table["note"], "")), 0))
+    # Without the numbers of the rows that they name, so that like notes are one line.
+    notes = pc.replace_substring_regex(pc.fill_null(table["note"], ""), r" \(first: row \d+\)", "")
+    notes = pc.replace_substring_regex(notes, r"\brow \d+", "another row")
+    table = table.set_column(table.column_names.index("note"), "note", notes)
+    noted = table.filter(pc.greater(pc.utf8_length(table["note"]), 0))
     groups = noted.group_by(["split", "note"]).aggregate([("row", "count"), ("row", "min")])
     groups_ = [
         NotedRows(g["split"], g["note"], g["row_count"], g["row_min"]) for g in groups.to_pylist()

@@ -200,6 +200,8 @@ TOPICS = Analysis("topics", ("topics",), find_topics, confirm_topics)
 ALPHA, POWER, LEVEL = 0.05, 0.8, 0.95
 # Nobody will label more than this many times the rows that exist.
 MAX_FACTOR = 100
+# With fewer rows on one side, nothing is said of their errors.
+FEWEST_COMPARED = 5
 EXAMPLES = 3
 
 
@@ -353,9 +355,9 @@ def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | N
         return None, "all test rows are in it"
     total = rows_for_excess(data.values, mask, alpha=level, power=POWER, groups=data.groups)
     if total is None:
-        if data.values[mask].mean() <= data.values[~mask].mean():
-            return None, "on the test rows its errors are no more frequent or larger than elsewhere"
-        return None, "too few test rows are in it"
+        if min(mask.sum(), (~mask).sum()) < FEWEST_COMPARED:
+            return None, "too few test rows are in it, or outside it"
+        return None, "on the test rows its errors are no more frequent or larger than elsewhere"
     n = len(data.values)
     if total > MAX_FACTOR * n:
         return None, (
