@@ -342,6 +342,8 @@ def test_a_plan_is_that_of_the_dry_run(
     texts[3] = ""
     counted = holdfast.dry_run(texts, labels, settings=[*quick, "train.folds=2"])._repr_html_()
     assert "80: training and validation 67 (cross-fitting), test 12; 1 removed" in counted
+    assert "without &#x27;text&#x27;: dropped" in counted
+    assert "--quiet" not in counted
     texts[3] = given[3][0]
     found = holdfast.dry_run(texts, labels, settings=quick)
     for key in ("rows", "classes", "division", "parameters", "phases", "evaluate_at"):

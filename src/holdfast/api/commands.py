@@ -134,7 +134,7 @@ def dry_run(
     ):
         if folds is not None:
             return CommandResult(dry_run_plan(folds, recipe), folds_text)
-        return CommandResult(preview(recipe), partial(plan_text, quiet=quiet))
+        return CommandResult(preview(recipe), partial(plan_text, with_findings=True))
 
 
 @in_python()

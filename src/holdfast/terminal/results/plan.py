@@ -9,9 +9,14 @@ from typing import Any
 from holdfast.core.wording import count_phrase, percent_phrase, seconds_phrase
 from holdfast.terminal.layout import entries, short_count
 
+SEVERITIES = {"error": "error", "warn": "warning", "info": "remark"}
 
-def plan_text(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> str:
-    """The plan in a dozen lines; unless ``quiet``, the findings were printed before it."""
+
+def plan_text(
+    plan: Mapping[str, Any], columns: int, *, quiet: bool = False, with_findings: bool = False
+) -> str:
+    """The plan in a dozen lines; the findings follow it ``with_findings``, and were else printed
+    before it, unless ``quiet``."""
     split, parameters, memory = plan["division"], plan["parameters"], plan["memory_mb"]
     classes, steps = len(plan["classes"] or ()), plan["evaluate_at"]
     trainable, total = short_count(parameters["trainable"]), short_count(parameters["total"])
@@ -43,7 +48,11 @@ def plan_text(plan: Mapping[str, Any], columns: int, *, quiet: bool = False) -> 
             f"{seconds_phrase(plan['time_s']['steps'] + plan['time_s']['snapshots'])} for training "
             "and evaluations (estimated from timed steps)",
         ),
-        ("Findings", _findings(plan["findings"], quiet)),
+        *(
+            ((SEVERITIES[one["severity"]].capitalize(), one["because"]) for one in plan["findings"])
+            if with_findings
+            else [("Findings", _findings(plan["findings"], quiet))]
+        ),
     ]
     return "\n".join(["Plan (nothing was written):", *entries(lines, columns)])
 
@@ -75,7 +84,8 @@ def _findings(findings: list[dict[str, object]], quiet: bool) -> str:
     if not findings:
         return "none"
     counts = Counter(finding["severity"] for finding in findings)
-    words = {"error": "error", "warn": "warning", "info": "remark"}
-    counts_text = [count_phrase(counts[name], word) for name, word in words.items() if counts[name]]
+    counts_text = [
+        count_phrase(counts[name], word) for name, word in SEVERITIES.items() if counts[name]
+    ]
     where = "not shown because of --quiet" if quiet else "printed above with remedies"
     return f"{', '.join(counts_text)}, {where}"
