@@ -72,7 +72,7 @@ def check_target(
     from holdfast.data.raw import source_path
 
     if out.suffix.lower() not in endings:
-        rule = f"has an ending that {command} does not write"
+        rule = f"has a file type that {command} does not write"
         raise RecipeError("--out", rule, str(out), f"Choose {' or '.join(endings)}.")
     source = 0 if data == "-" else source_path(data)
     return check_output(out, [source, *(p for run in runs for p in run_files_in(run))], force=force)

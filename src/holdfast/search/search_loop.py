@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from holdfast.core.wording import count_phrase
 from holdfast.search.job import FitJob, FitResult
 from holdfast.search.space import format_settings
 from holdfast.search.space_request import settings_key
-from holdfast.search.study import Origin, State, TrialResult, Trials, TrialStart
+from holdfast.search.study import State, TrialResult, Trials, TrialStart
 from holdfast.search.trial_plan import Pruning, TrialPlan
 
 # Of proposals in a row that were tried already, after which the space counts as searched.
@@ -131,10 +130,9 @@ class SearchLoop:
                 self.stop_reason = reason or self._grid_stop_reason()
                 # The default, where another run began it and has not finished it, or never will:
                 # all trials are compared with it.
-                defaults = [point for origin, point in self.plan.points if origin == "default"]
-                if self.trials.alone or not defaults or self._is_known({}):
+                if self.trials.alone or self._is_known({}):
                     return None
-                return self.trials.ask("default", 0, defaults[0])
+                return self.trials.ask("default", 0, self.plan.default)
             if not self._is_known(start.settings):
                 return start
             self.trials.give_back(start)
@@ -147,23 +145,22 @@ class SearchLoop:
         return key in self._keys or key in self._open
 
     def _grid_stop_reason(self) -> str:
-        default = next((point for origin, point in self.plan.points if origin == "default"), None)
-        grid = self.plan.grid or ()
+        default, grid = self.plan.default, self.plan.grid or ()
         if all(self._is_known({} if point == default else point) for point in grid):
             return "every point of the grid was tried"
         return "other runs of the study have started the remaining points of the grid"
 
     def _ask_next(self) -> TrialStart | None:
-        """The next trial of the first origin that has one left."""
-        queue: list[tuple[Origin, Mapping[str, Any] | None]] = list(self.plan.points)
-        queue += [("grid", point) for point in self.plan.grid or ()]
-        places: dict[str, int] = {}
-        for origin, point in queue:
-            place = places.get(origin, 0)
-            places[origin] = place + 1
-            if place not in self.trials.started_places(origin):
-                return self.trials.ask(origin, place, point)
-        return None if self.plan.grid is not None else self.trials.ask("sampler")
+        """The next trial: the default, then those of the grid or of the sampler."""
+        if not self.trials.started_places("default"):
+            return self.trials.ask("default", 0, self.plan.default)
+        if self.plan.grid is None:
+            return self.trials.ask("sampler")
+        started = self.trials.started_places("grid")
+        for place, point in enumerate(self.plan.grid):
+            if place not in started:
+                return self.trials.ask("grid", place, point)
+        return None
 
     def _limit_reason(self) -> str | None:
         """Why there is no further trial."""

@@ -32,7 +32,6 @@ from holdfast.search.rules.shrinkage import probabilities
 from holdfast.search.space import Space
 from holdfast.search.space_request import parse_space
 from holdfast.search.storage import without_experimental_warnings
-from holdfast.search.study import Origin
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -244,14 +243,13 @@ DEFAULT_TRIALS = 16
 @dataclass(frozen=True, slots=True, eq=False)
 class TrialPlan:
     """The plan. ``default`` is the point of the ``space`` that ``train`` would use (``None``:
-    outside), which passes ``rows_passed`` rows. ``points`` come before the sampler's, by their
-    origin; a ``grid`` has nothing after it. ``folds`` are the fits of a trial, ``max_trials``
-    bounds their number. ``decisions`` are the decisions."""
+    outside), which passes ``rows_passed`` rows, and which is tried first; a ``grid`` has nothing
+    after it. ``folds`` are the fits of a trial, ``max_trials`` bounds their number. ``decisions``
+    are the decisions."""
 
     space: Space
     default: Mapping[str, Any] | None
     rows_passed: float
-    points: Sequence[tuple[Origin, Mapping[str, Any] | None]]
     grid: Sequence[Mapping[str, Any]] | None
     folds: Sequence[TrialFold]
     metric: str
@@ -288,7 +286,6 @@ def plan_trials(
         space=space,
         default=default,
         rows_passed=passed,
-        points=[("default", default)],
         grid=shuffled_grid(space, seed) if sampler.chosen == "grid" else None,
         folds=make_trial_folds(context, part.folds, seed),
         metric=study_metric(facts),
