@@ -169,7 +169,7 @@ def test_nothing_is_written_over_unasked(
     for out, said in (
         (path, "is the input"),
         ("old.csv", "exists already"),
-        ("p.txt", "ending"),
+        ("p.txt", "file type"),
         ("no/p.csv", "does not exist"),
     ):
         done = holdfast("predict", finished_run, path, "--out", out)

@@ -18,13 +18,16 @@ from holdfast.cli.main import app
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.pipeline import main
 from holdfast.pipeline.main import train
+from holdfast.plan.defaults import resolve_settings
 from holdfast.prepare.rows import load_and_divide
-from holdfast.recipe import Recipe
+from holdfast.recipe import Recipe, as_settings, override
+from holdfast.search.context import SearchContext
 from holdfast.search.folds.cross_validation import (
     CrossValidation,
     FoldLearner,
     FoldPlan,
     join_evaluations,
+    settings_of_all,
 )
 from holdfast.search.folds.scores import verdict_counts
 from holdfast.search.job import FitJob, FitResult
@@ -254,6 +257,31 @@ def test_the_fit_on_all_rows_ends_at_the_median_share_of_the_folds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "all_rows", "contrast"), [(131, 240, False), (50, 120, 40), (131, 180, None)]
+)
+def test_folds_have_the_plan_of_the_model_of_all_rows(
+    search_recipe: Recipe, rows: int, all_rows: int, contrast: int | bool | None
+) -> None:
+    """With 160 of 240 rows a fold's own default was another method than the saved model's."""
+    given = search_recipe.with_changes(train={"epochs": None, "max_steps": None})
+    given = given.model_copy(update={"methods": {}})
+    context = SearchContext.from_learning_rows(validated(given, folds=3).learning)
+    found = settings_of_all(context, {}, rows, all_rows)
+    if contrast is None:
+        assert found == {}
+        return
+    of_contrast = found["methods.contrast"]
+    steps = of_contrast["steps"] if isinstance(of_contrast, dict) else of_contrast
+    assert steps == contrast
+    assert ("train.epochs" in found) == (contrast is False)
+    resolved = [
+        resolve_settings(override(given, as_settings(settings)), 4_000, n, None, 2)[0]
+        for settings, n in ((found, rows), ({}, all_rows))
+    ]
+    assert resolved[0].methods == resolved[1].methods
+
+
 def test_a_killed_cross_validation_repeats_no_fold_and_ends_the_same(
     search_recipe: Recipe, crossed: Path, tmp_path: Path, monkeypatch: Any, killed: Any
 ) -> None:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from holdfast.analyses.compare.verdict import pair_rows
 from holdfast.core.errors import RecipeError
+from holdfast.core.wording import about
 from holdfast.plugins.update.gate import (
     GateRows,
     Subgroup,
@@ -63,7 +64,7 @@ def test_too_few_old_rows_are_no_evidence_and_say_how_many_would_be() -> None:
     needed = found.old[0].rows_needed
     assert needed is not None
     assert needed > 60
-    assert f"{needed:,} such rows" in found.because
+    assert f"{about(needed)} such rows" in found.because
 
 
 def test_a_first_model_that_is_better_than_the_served_one_is_not_forgotten() -> None:

@@ -28,7 +28,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.fit import FittedModel, OutOfFoldPredictions, PreparedData, TrainingPlan
+from holdfast.contract.fit import (
+    FittedModel,
+    OutOfFoldPredictions,
+    PreparedData,
+    TrainingPlan,
+    class_count,
+)
 from holdfast.contract.result import write_parquet
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, SplitError
@@ -41,13 +47,14 @@ from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import run_fit
 from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
 from holdfast.fits.seen_rows import check_start_rows
+from holdfast.models.layers import count_parameters
 from holdfast.plan.control import resolve_policy, without_trials
-from holdfast.plan.defaults import method_parts
+from holdfast.plan.defaults import method_parts, resolve_settings
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.split_options import split_strategy
-from holdfast.recipe import Recipe
+from holdfast.recipe import Recipe, as_settings, override
 from holdfast.runs.start import RunFolder
 from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.folds.learning_curve import PHRASES, curve_block, parts_of_folds
@@ -357,10 +364,16 @@ class FoldLearner:
         parts = self._parts()
         rows = {**whole, **parts}
         choice, recipe = self.learning.prepared.base_models, self.learning.prepared.recipe
-        jobs = (
-            fold.job(key, choice.settings(fold.train, recipe) if choice else {}, key in parts)
-            for key, fold in rows.items()
-        )
+        all_rows = len(self.learning.everything)
+
+        def settings_of(key: str) -> dict[str, object]:
+            fold = rows[key]
+            chosen = dict(choice.settings(fold.train, recipe)) if choice else {}
+            if key in parts:
+                return chosen
+            return chosen | settings_of_all(context, chosen, len(fold.train), all_rows)
+
+        jobs = (fold.job(key, settings_of(key), key in parts) for key, fold in rows.items())
         store = FitStore(into.checkpoints if into else None, context.fingerprint)
         engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}
@@ -432,6 +445,37 @@ class FoldLearner:
             return with_label_weights(training_plan, everything), joined
 
         return run_fit(training_plan, start, into=into, listeners=listeners, folds=fold_looks)
+
+
+def settings_of_all(
+    context: SearchContext, chosen: Mapping[str, object], rows: int, all_rows: int
+) -> dict[str, object]:
+    """The default settings of the model that is trained on ``all_rows``, for a fold with fewer
+    training ``rows`` and these ``chosen`` settings, where its own defaults would differ; else none.
+    Without them the score would be that of another plan than the saved model's."""
+    prepared = context.prepared(chosen)
+    loaded, recipe = prepared.loaded, override(prepared.recipe, as_settings(chosen))
+    parameters, classes = count_parameters(loaded.network)[0], class_count(prepared)
+    of_fold, of_all = (
+        _defaults_for(recipe, parameters, n, loaded.defaults, classes) for n in (rows, all_rows)
+    )
+    return {} if of_fold == of_all else of_all
+
+
+def _defaults_for(
+    recipe: Recipe, parameters: int, rows: int, model: str | None, classes: int
+) -> dict[str, object]:
+    """The training settings that the recipe leaves open, and the methods, for this many rows."""
+    resolved = resolve_settings(recipe, parameters, rows, model, classes)[0]
+    methods = {f"methods.{name}": value for name, value in resolved.methods.items()}
+    # A stage of contrast has a number of steps; its epochs follow from the rows.
+    own = {"keep", "epochs"} if resolved.methods.get("contrast") else {"keep"}
+    train = {
+        f"train.{key}": getattr(resolved.train, key)
+        for key, value in recipe.train.model_dump().items()
+        if value is None and key not in own and getattr(resolved.train, key) is not None
+    }
+    return {**train, **methods}
 
 
 def join_evaluations(
