@@ -308,7 +308,7 @@ def test_a_merged_model_is_the_base_model_with_its_adapter(
     assert "AutoModelForCausalLM" in (tmp_path / "merged" / "README.md").read_text("utf-8")
     again = holdfast("export", chat, "--to", "merged", "--int8", "--out", tmp_path / "no")
     assert again.code == 2
-    assert "--to gguf --int8" in again.err
+    assert "--to gguf and --int8" in again.err
 
 
 def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(

@@ -29,7 +29,7 @@ def table_from_texts(
     labels: Sequence[object] | None = None,
     groups: Sequence[object] | None = None,
     classes: Sequence[str] | None = None,
-    source: str = "memory",
+    source: str = "the data in memory",
     *,
     rare_below: int = RARE_BELOW,
 ) -> Table:
@@ -77,12 +77,12 @@ def raw_of_texts(texts: Sequence[object], names: Sequence[str] = ()) -> Raw:
     pairs ``text_pair``, where none are given)."""
     columns = text_columns(texts, names)
     if not len(texts):
-        return store_columns({name: [] for name in columns}, "memory")
-    return store(_batches(columns), "memory")
+        return store_columns({name: [] for name in columns}, "the data in memory")
+    return store(_batches(columns), "the data in memory")
 
 
 def text_columns(
-    texts: Sequence[object], names: Sequence[str] = (), source: str = "memory"
+    texts: Sequence[object], names: Sequence[str] = (), source: str = "the data in memory"
 ) -> dict[str, Sequence[object]]:
     """The column of texts, or the two of pairs, under ``names``.
 

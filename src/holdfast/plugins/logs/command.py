@@ -163,13 +163,11 @@ def early_stopping_savings(curves: Curves) -> dict[str, Any] | None:
 def format_diagnosis(curves: Curves, verdict: Verdict, columns: int, colour: bool) -> str:
     """The verdict as text, ``columns`` wide."""
     from holdfast.cli.charts import curve_chart
+    from holdfast.report.numbers import NBSP, strength
 
     since = "" if verdict.since_step is None else f" since {curves.axis} {verdict.since_step:g}"
-    confidence = (
-        f"  (strength of evidence {percent_phrase(verdict.confidence)})"
-        if verdict.confidence
-        else ""
-    )
+    shown = strength(verdict.confidence).replace(NBSP, " ")
+    confidence = f"  (strength of evidence {shown})" if verdict.confidence else ""
     head_lines = [
         f"{verdict.label}{since}{confidence}",
         "",
@@ -197,6 +195,8 @@ def _fact_lines(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]
         finite = curves.valid.finite
         value = finite.values[finite.positions == curves.best]
         value_words = f": {curves.valid.name} {value[0]:.4g}" if len(value) else ""
+        if curves.checkpoint is not None and len(value) and value[0] > finite.values.min():
+            value_words += f" (the run's choice; the lowest is {finite.values.min():.4g})"
         yield f"  {checkpoint_words}  {where}{value_words}"
         for decision in curves.decisions:
             if decision.what == DISCARDED:
