@@ -10,11 +10,10 @@ policy `adapt`.
 
 SmolLM2-135M-Instruct on instructions, summaries of dialogues, and passages of one novel: 100
 training rows (40 for its faulty plans), 40 validation rows and 100 test rows of at most 256 tokens.
-The faulty plans are also run with full fine-tuning of a Llama of 4 million weights.
-Every plan trains in batches of 8, for 3 epochs unless it says otherwise. Plain Transformers then
-measures two losses in float32: on the targets of the test rows, and on 48 general passages. A rise
-of the second means that the model forgets. "TRL" and "Unsloth" are the LoRA settings that these
-document, trained by TRL's SFTTrainer; Unsloth itself needs a GPU.
+The faulty plans are also run with full fine-tuning of a Llama of 4 million weights. Every plan
+trains in batches of 8, for 3 epochs unless it says otherwise. Plain Transformers then measures two
+losses in float32: on the targets of the test rows, and on 48 general passages (a rise: the model
+forgets). "TRL" and "Unsloth" are the LoRA settings that these document, trained by SFTTrainer.
 """
 
 from __future__ import annotations
