@@ -7,7 +7,7 @@ nearest training rows.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from holdfast.analyses.row_scores import RowErrors, rate_estimate, row_errors
 from holdfast.analyses.row_texts import decode_labels, read_texts
 from holdfast.analyses.slices import analysis as slices
 from holdfast.analyses.slices.conditions import RowFacts
-from holdfast.augment.texts.word_edits import FUNCTION
+from holdfast.analyses.slices.topics import content_words
 from holdfast.contract.predictions import Predictions
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
@@ -118,10 +118,10 @@ class PredictedRows:
             return None
         known = self.neighbours.words
         words = (*known, *RowFacts(len(self.predictions), self.texts).words)
-        if not any(word not in FUNCTION for row in words for word in row):
+        if not any(map(content_words, words)):
             return None
         # A word of these rows alone counts too: it makes a text less similar to all training rows.
-        weights = TfidfVectorizer(analyzer=_content_words, sublinear_tf=True)
+        weights = TfidfVectorizer(analyzer=content_words, sublinear_tf=True)
         vectors = weights.fit_transform(words)
         return vectors[: len(known)], vectors[len(known) :]
 
@@ -142,10 +142,6 @@ class PredictedRows:
         training, tested = self.vectors
         cosines = (training @ tested[place].T).toarray()[:, 0]
         return self.neighbours.nearest(cosines, count, label)
-
-
-def _content_words(words: Sequence[str]) -> list[str]:
-    return [word for word in words if word not in FUNCTION]
 
 
 def find(session: Session) -> tuple[TrainingNeighbours | None]:

@@ -26,6 +26,11 @@ MIN_LETTERS = 3
 Words = Sequence[Sequence[str]]
 
 
+def content_words(words: Sequence[str]) -> list[str]:
+    """The words of a text without function words."""
+    return [word for word in words if word not in FUNCTION]
+
+
 def word_space(words: Words) -> Callable[[Words], Floats] | None:
     """The vectors [n, d] of texts given as words, by latent semantic analysis (Deerwester and
     others 1990): counts of content words as
@@ -38,10 +43,7 @@ def word_space(words: Words) -> Callable[[Words], Floats] | None:
     from sklearn.utils.extmath import randomized_svd
 
     weights = TfidfVectorizer(
-        analyzer=lambda row: [word for word in row if word not in FUNCTION],
-        sublinear_tf=True,
-        min_df=MIN_ROWS,
-        max_features=MAX_WORDS,
+        analyzer=content_words, sublinear_tf=True, min_df=MIN_ROWS, max_features=MAX_WORDS
     )
     try:
         table = weights.fit_transform(words)
