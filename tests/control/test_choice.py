@@ -223,7 +223,7 @@ def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
     assert "lowest" in explain_choice(course(1.0, 0.5), 1)
     told = explain_choice(course(1.0, 0.50, 0.60), 2)
     assert all(said in told for said in ("not significantly above", "50 validation rows", "0.6"))
-    assert "the lowest validation loss, step 1: 0.5" in told
+    assert "step 1 (the lowest validation loss): 0.5" in told
     assert "no validation rows" in explain_choice([snapshot(0, np.zeros(0))], 0)
     # Of a classifier the raw loss and the accuracy too, of the last and of the lowest raw one.
     histories = (classified(np.random.default_rng(seed), evaluations=5) for seed in range(100))
@@ -236,8 +236,8 @@ def test_the_reason_names_the_figures_of_the_kept_and_of_the_others() -> None:
     told = explain_choice(history, kept)
     for place in (kept, raw, 4):
         look = history[place]
-        shown = f"{look.refined_loss:.4g} (raw loss {look.valid_loss:.4g}, accuracy "
-        assert shown + f"{100 * look.valid_metrics['accuracy']:.1f} %)" in told
+        shown = f"calibrated loss {look.refined_loss:.4g}, raw loss {look.valid_loss:.4g}"
+        assert f"{shown}, accuracy {100 * look.valid_metrics['accuracy']:.1f} %" in told
 
 
 def test_the_reason_is_that_of_the_rule_that_kept_the_checkpoint() -> None:

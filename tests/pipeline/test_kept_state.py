@@ -92,7 +92,7 @@ def test_a_plan_that_was_not_measured_keeps_the_lowest_calibrated_loss_and_says_
     assert result["best_step"] == best["step"] < result["last_step"]
     told = next(d for d in result["decisions"] if d["what"] == "best checkpoint")
     for look in (best, looks[-1]):
-        assert f"{look['refined_loss']:.4g} (raw loss {look['valid_loss']:.4g}" in told["because"]
+        assert f"{look['refined_loss']:.4g}, raw loss {look['valid_loss']:.4g}" in told["because"]
     assert ("linear probe" in told["chosen"]) is (best["step"] == 0)
     notes = [event for event in events if event.get("what") == "best checkpoint"]
     assert [note["because"] for note in notes] == [told["because"]]

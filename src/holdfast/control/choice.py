@@ -285,7 +285,7 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
         others[lowest(lambda one: one.valid_loss)(history)] = "the lowest raw loss"
     others[best] = f"the lowest {name}"
     shown = [
-        f"{what}, step {history[place].step}: {checkpoint_figures(history[place])}"
+        f"step {history[place].step} ({what}): {checkpoint_figures(history[place])}"
         for place, what in sorted(others.items())
         if place != best_place
     ]
@@ -296,10 +296,12 @@ def checkpoint_figures(snapshot: Snapshot) -> str:
     """The validation figures of a checkpoint: its calibrated loss, then its raw loss and its
     accuracy where they are known."""
     accuracy = snapshot.valid_metrics.get("accuracy")
-    correct = "" if accuracy is None else f"accuracy {100 * accuracy:.1f} %"
-    raw = "" if snapshot.valid_logits is None else f"raw loss {snapshot.valid_loss:.4g}"
-    details = ", ".join(filter(None, (raw, correct)))
-    return f"{snapshot.refined_loss:.4g} ({details})" if details else f"{snapshot.refined_loss:.4g}"
+    figures = [f"{snapshot.refined_loss:.4g}"]
+    if snapshot.valid_logits is not None:
+        figures = [f"calibrated loss {figures[0]}", f"raw loss {snapshot.valid_loss:.4g}"]
+    if accuracy is not None:
+        figures.append(f"accuracy {100 * accuracy:.1f} %")
+    return ", ".join(figures)
 
 
 RESAMPLES = 500

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import usable_cores
+from holdfast.core.packages import need_packages
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -98,15 +99,11 @@ def connect_ray(address: str | None = None) -> Any:
     """Ray, connected once per process: to the cluster at ``address`` or ``RAY_ADDRESS``, else to
     one that is started on this machine. Raises ``MachineError`` if that fails."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MachineError(
-            "the engine ray",
-            "needs the package Ray, which is not installed",
-            None,
-            "Install it: pip install 'holdfast[cluster]'. Or use the engine local.",
-        ) from error
+    need_packages(
+        "the engine ray", "ray", install="'holdfast[cluster]'", otherwise="use the engine local"
+    )
+    import ray
+
     if not ray.is_initialized():
         arguments = {"address": address} if address else {"include_dashboard": False}
         try:

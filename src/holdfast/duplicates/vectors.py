@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.core.errors import MachineError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Floats, Ints
 
 Vectors = npt.NDArray[np.float32]
@@ -129,15 +129,10 @@ def shared_similarity(vectors: Vectors) -> float:
 
 
 def _by_graph(vectors: Floats, pool: Floats, k: int, same_table: bool) -> Neighbours:
-    try:
-        from usearch.index import Index
-    except ImportError as error:
-        raise MachineError(
-            "the search for similar rows",
-            f"needs the package usearch above {EXACT_ROWS:,} rows, and it is not installed",
-            None,
-            "Install it: pip install 'holdfast[scale]'.",
-        ) from error
+    what = f"the search for similar rows among more than {EXACT_ROWS:,}"
+    need_packages(what, "usearch", install="'holdfast[scale]'")
+    from usearch.index import Index
+
     index = Index(ndim=pool.shape[1], metric="ip", dtype="f32")
     index.add(np.arange(len(pool), dtype=np.uint64), pool, threads=1)
     matches = index.search(vectors, k + same_table, threads=1)

@@ -38,6 +38,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from holdfast.core.discovery import Registry
 from holdfast.core.errors import MachineError
+from holdfast.core.packages import need_packages
 
 if TYPE_CHECKING:
     import torch
@@ -72,15 +73,13 @@ def _torch_optimizer(name: str, fuses: bool = True, **settings: Any) -> Build:
 
 
 def _paged_adamw8bit(groups: Groups) -> torch.optim.Optimizer:
-    try:
-        bnb: Any = importlib.import_module("bitsandbytes")
-    except ImportError as error:
-        raise MachineError(
-            "train.optimizer=paged_adamw8bit",
-            "needs the package bitsandbytes",
-            None,
-            "pip install 'holdfast[quantize]', or leave train.optimizer out.",
-        ) from error
+    need_packages(
+        "train.optimizer=paged_adamw8bit",
+        "bitsandbytes",
+        install="'holdfast[quantize]'",
+        otherwise="leave train.optimizer out",
+    )
+    bnb: Any = importlib.import_module("bitsandbytes")
     devices = {p.device.type for group in groups for p in group["params"]}
     if devices - {"cpu", "cuda"}:
         raise MachineError(

@@ -18,7 +18,7 @@ from holdfast.metrics.texts import (
     ROUGES,
     TextMetric,
     Texts,
-    need_packages,
+    need_score_packages,
     rouge_rows,
     sacrebleu_metric,
     same_rows,
@@ -30,7 +30,7 @@ RESAMPLES = 1000
 # The column of sacrebleu's counts for BLEU that has the words of the reference.
 REFERENCE_WORDS = 1
 
-__all__ = ["OVERLAPS", "estimate", "need_packages", "overlap_scores", "rouge_rows"]
+__all__ = ["OVERLAPS", "estimate", "need_score_packages", "overlap_scores", "rouge_rows"]
 
 
 def overlap_scores(

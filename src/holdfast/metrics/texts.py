@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.discovery import Registry
-from holdfast.core.errors import MachineError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Floats, Ints
 
 
@@ -100,19 +100,18 @@ class _AnyScript:
         return _WORD.findall(text.lower())
 
 
-def need_packages() -> None:
+def need_score_packages() -> None:
     """Check that the packages that score texts are installed.
 
     Raises ``MachineError`` if rouge-score or sacrebleu is missing.
     """
-    for package in ("rouge_score", "sacrebleu"):
-        if importlib.util.find_spec(package) is None:
-            raise MachineError(
-                "the scores of generated texts",
-                f"need the package {package}",
-                None,
-                "pip install 'holdfast[generation]', or skip generation: --set generate.rows=0.",
-            )
+    need_packages(
+        "a score of generated texts",
+        "rouge_score",
+        "sacrebleu",
+        install="'holdfast[generation]'",
+        otherwise="skip generation: --set generate.rows=0",
+    )
 
 
 def rouge_rows(
@@ -158,7 +157,7 @@ def _plain(text: str) -> str:
 
 def _rouge(rouge_type: str, name: str) -> TextMetric:
     def rows(texts: Texts) -> Floats:
-        need_packages()
+        need_score_packages()
         return rouge_rows(texts.references, texts.texts, (rouge_type,))[0][:, 0]
 
     return add_text_metric(TextMetric(name, True, 0.0, 1.0, of_rows=rows))
@@ -166,7 +165,7 @@ def _rouge(rouge_type: str, name: str) -> TextMetric:
 
 def _corpus(name: str) -> TextMetric:
     def score(texts: Texts) -> float:
-        need_packages()
+        need_score_packages()
         result = sacrebleu_metric(name).corpus_score(list(texts.texts), [list(texts.references)])
         return float(result.score) / 100
 

@@ -18,6 +18,7 @@ from holdfast.report.numbers import compact, duration, strength
 from holdfast.report.page import standalone
 from holdfast.report.section import PagePart
 from holdfast.report.view.headline import (
+    SINCE,
     VERDICT,
     VERDICT_SENTENCES,
     HeadlineView,
@@ -113,8 +114,9 @@ def _headline(log: Curves, document: Mapping[str, Any], name: str) -> HeadlineVi
 def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     verdict, best = document["verdict"], document["best_step"]
     facts = [("Strength of evidence", strength(verdict["confidence"]))]
-    if verdict["since_step"] is not None:
-        facts.append((f"Since {log.axis}", f"{verdict['since_step']:,}"))
+    since = SINCE.get(verdict["label"], "Began at step").replace("step", log.axis)
+    if verdict["since_step"] is not None and since:
+        facts.append((since, f"{verdict['since_step']:,}"))
     if best is not None:
         facts.append((f"Best {log.axis}", f"{best:,}"))
     if log.last is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.core.discovery import user_path
 from holdfast.core.errors import MachineError, RunError
+from holdfast.core.packages import need_packages
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 
 if TYPE_CHECKING:
@@ -56,11 +57,7 @@ def without_experimental_warnings() -> Iterator[None]:
 
 def require_optuna() -> None:
     """Raise ``MachineError`` where Optuna is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("optuna") is None:
-        rule = "needs Optuna, which is not installed"
-        raise MachineError("a search", rule, None, "Install it: pip install 'holdfast[tune]'")
+    need_packages("a search", "optuna", install="'holdfast[tune]'")
 
 
 def check_study(where: str) -> None:

@@ -174,7 +174,7 @@ def test_the_lowest_calibrated_loss_is_restored_and_its_figures_stand_beside_the
     assert kept["chosen"] == f"step {best.step} of {history[-1].step}"
     raw = min(history, key=lambda look: look.valid_loss)
     for look in {id(one): one for one in (best, raw, history[-1])}.values():
-        assert f"{look.refined_loss:.4g} (raw loss {look.valid_loss:.4g}" in kept["because"]
+        assert f"{look.refined_loss:.4g}, raw loss {look.valid_loss:.4g}" in kept["because"]
     # The user's model has no temperature in it: the scores are without, and the report says so.
     told = result["calibration"]
     assert (told["in_saved_model"], told["loss"]) == (False, pytest.approx(best.valid_loss))

@@ -174,9 +174,9 @@ def _numbers(labels: Rows, first: Rows, second: Rows) -> PairedRows:
 
 
 def _texts(labels: Rows, first: Rows, second: Rows) -> PairedRows:
-    from holdfast.metrics.texts import need_packages, rouge_rows
+    from holdfast.metrics.texts import need_score_packages, rouge_rows
 
-    need_packages()
+    need_score_packages()
     references = [str(one) for one in labels]
     scores = [
         rouge_rows(references, [str(one or "") for one in answers], ("rougeL",))[0][:, 0]

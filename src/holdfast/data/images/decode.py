@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.core.errors import MachineError
 from holdfast.core.input_errors import first_line
+from holdfast.core.packages import need_packages
 from holdfast.data.limits import ASPECT, current_limits
 
 if TYPE_CHECKING:
@@ -243,15 +243,9 @@ def _first_reason(path: str | Path, error: BaseException) -> str:
 
 
 def _pillow() -> Any:
-    try:
-        import PIL
-        import PIL.Image
-        import PIL.ImageOps
-    except ImportError as error:
-        raise MachineError(
-            "images",
-            "cannot be read: Pillow is not installed",
-            None,
-            "Install it: pip install 'holdfast[images]'.",
-        ) from error
+    need_packages("reading images", "PIL", install="'holdfast[images]'")
+    import PIL
+    import PIL.Image
+    import PIL.ImageOps
+
     return PIL

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from holdfast.core.decisions import notify
-from holdfast.core.errors import DataError, MachineError
+from holdfast.core.errors import DataError
 from holdfast.core.input_errors import reading_errors
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision
 from holdfast.data.cells import cell_text
 from holdfast.data.limits import check_row, check_unpacked
@@ -84,15 +85,11 @@ def _cells(
 
 @contextlib.contextmanager
 def _open_workbook(path: Path) -> Iterator[Any]:
-    try:
-        import openpyxl
-    except ImportError:
-        raise MachineError(
-            str(path),
-            "is an Excel workbook, but the package openpyxl is not installed",
-            None,
-            "Install it with pip install 'holdfast[excel]', or save the sheet as CSV.",
-        ) from None
+    need_packages(
+        str(path), "openpyxl", install="'holdfast[excel]'", otherwise="save the sheet as CSV"
+    )
+    import openpyxl
+
     with unpack(path, ".xlsx").open("rb") as stream, warnings.catch_warnings():
         # openpyxl warns about content that it does not read: charts, validation, styles.
         warnings.simplefilter("ignore")

@@ -25,14 +25,14 @@ import torch
 from torch import Tensor, nn
 
 from holdfast.core.decisions import notify
-from holdfast.core.errors import MachineError, ModelError, RecipeError
+from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
 from holdfast.models.adapters.targets import Targets, find_targets
 from holdfast.models.base import Adapter, AdapterSpec, Network
 from holdfast.models.layers import count_parameters
-from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,13 +59,7 @@ def attach(
     RecipeError : a setting that this kind does not have, or an unknown target.
     ModelError : the model has nothing that this kind fits.
     """
-    try:
-        with quiet_transformers():
-            import peft  # noqa: F401
-    except ImportError as error:
-        raise MachineError(
-            "model.adapter", "needs the package peft", None, "pip install 'holdfast[lora]'"
-        ) from error
+    need_packages("model.adapter", "peft", install="'holdfast[lora]'")
     home: Any = home_of(network)
     frozen_ids = frozenset(id(parameter) for parameter in home.parameters())
     task = task_type(network, home)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, ModelError
 from holdfast.core.input_errors import first_line
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision
 from holdfast.models.base import Weights
 from holdfast.models.loading.quiet import quiet_transformers
@@ -86,13 +87,9 @@ def load_settings(config: Mapping[str, object] | None) -> dict[str, Any]:
 def check_machine(bits: int) -> None:
     """Quantise a small layer and run it forward and backward, so that a machine on which this works
     is not refused."""
-    try:
-        with quiet_transformers():
-            bnb: Any = importlib.import_module("bitsandbytes")
-    except ImportError as error:
-        raise MachineError(
-            SETTING, "needs the package bitsandbytes", None, "pip install 'holdfast[quantize]'"
-        ) from error
+    need_packages(SETTING, "bitsandbytes", install="'holdfast[quantize]'")
+    with quiet_transformers():
+        bnb: Any = importlib.import_module("bitsandbytes")
     # Each product in 8 bits would say again that it is computed in float16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
     make = bnb.nn.Linear4bit if bits == 4 else bnb.nn.Linear8bitLt

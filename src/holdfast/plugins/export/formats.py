@@ -4,13 +4,13 @@ facts and its validation rows.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
 from holdfast._version import __version__
 from holdfast.core.decisions import notify
-from holdfast.core.errors import MachineError, RecipeError, RunError
+from holdfast.core.errors import RecipeError, RunError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision
 from holdfast.core.tasks import CLASSIFICATION_TASKS, DECODER_TASKS, TAGGING_TASKS
 from holdfast.data.table import Table
@@ -63,14 +63,7 @@ def format_of(name: str, task: str) -> Format:
             else "No format supports this task yet; its model/ folder loads in plain Transformers."
         )
         raise RecipeError("--to", f"{name} does not support the task {task}", name, remedy)
-    lacking = [one for one in form.packages if importlib.util.find_spec(one) is None]
-    if lacking:
-        raise MachineError(
-            f"--to {name}",
-            f"needs the package {', '.join(lacking)}",
-            None,
-            "pip install 'holdfast[export]'",
-        )
+    need_packages(f"--to {name}", *form.packages, install="'holdfast[export]'")
     return form
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core.decisions import notify
-from holdfast.core.errors import DataError, MachineError
+from holdfast.core.errors import DataError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision
 from holdfast.plugins.logs import Log, not_a_log
 from holdfast.plugins.logs.choose import TRAIN, VALID
@@ -121,15 +122,9 @@ def _wandb_files(folder: Path) -> list[Path]:
 def _binary_history(file: Path) -> Iterator[dict[str, Any]]:
     """The history records of a log. W&B's package has the messages; a reader of its files it no
     longer has (0.31)."""
-    try:
-        from wandb.proto import wandb_internal_pb2
-    except ImportError as error:
-        raise MachineError(
-            str(file),
-            "is the binary form of a run, which only wandb can decode",
-            None,
-            "pip install wandb, or give the run's history as CSV.",
-        ) from error
+    need_packages(str(file), "wandb", install="wandb", otherwise="give the run's history as CSV")
+    from wandb.proto import wandb_internal_pb2
+
     for data in log_records(file.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
@@ -202,16 +197,10 @@ def read_tensorboard(path: Path) -> Log:
 
 def _scalars(file: Path) -> dict[str, list[tuple[float, int, float]]]:
     """Scalars of both kinds: old summaries, and tensors of one number as TensorFlow 2 writes."""
-    try:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-        from tensorboard.util.tensor_util import make_ndarray
-    except ImportError as error:
-        raise MachineError(
-            str(file),
-            "cannot be read without TensorBoard",
-            None,
-            "pip install 'holdfast[tensorboard]'",
-        ) from error
+    need_packages(str(file), "tensorboard", install="'holdfast[tensorboard]'")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
     accumulator = EventAccumulator(str(file), size_guidance=SIZE_GUIDANCE)
     accumulator.Reload()
     tags = accumulator.Tags()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import json
 import select
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from holdfast.core.errors import MachineError
+from holdfast.core.packages import need_packages
 from holdfast.plugins.sandbox.fence import NEEDED
 from holdfast.plugins.sandbox.fork import ENVIRONMENT as ONE_THREAD
 from holdfast.plugins.sandbox.messages import MOST_BYTES, memory_bytes, parse
@@ -114,10 +114,8 @@ def check_machine(language: str, unsafe: bool = False) -> None:
             "generate.execute_unsafe=true: then only checks inside Python protect "
             "you.",
         )
-    if language == "pandas" and importlib.util.find_spec("pandas") is None:
-        raise MachineError(
-            "generate.execute", "needs the package pandas", None, "pip install 'holdfast[code]'"
-        )
+    if language == "pandas":
+        need_packages("generate.execute", "pandas", install="'holdfast[code]'")
 
 
 @functools.cache

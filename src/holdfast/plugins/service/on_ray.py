@@ -18,7 +18,8 @@ from typing import Any
 
 from holdfast.contract.run_folder import need_run
 from holdfast.core.discovery import suggest_name
-from holdfast.core.errors import MachineError, RecipeError
+from holdfast.core.errors import RecipeError
+from holdfast.core.packages import need_packages
 from holdfast.core.printable import printable
 from holdfast.core.records import Decision, Finding
 from holdfast.plugins.service.settings import serving
@@ -103,11 +104,8 @@ def app(arguments: Mapping[str, Any]) -> Any:
     """
     checked = _checked_arguments(arguments)
     settings = serving(checked.get("set", "").split())
-    try:
-        from ray import serve
-    except ImportError:
-        rule = "needs Ray Serve, which is not installed"
-        raise MachineError("serve run", rule, None, "pip install 'holdfast[cluster]'") from None
+    need_packages("serve run", "ray", install="'holdfast[cluster]'")
+    from ray import serve
 
     # An object sent to a replica is pickled with copies of the objects that it names, but functions
     # of this module go by name: only those find the replica's own ``REPLICAS``.

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from holdfast.cli.options import set_option
-from holdfast.core.errors import MachineError
 from holdfast.core.machine import refuse_low_memory
+from holdfast.core.packages import need_packages
 from holdfast.core.printable import printable
 from holdfast.plugins.service.options import ServeOptions
 
@@ -32,9 +31,7 @@ def command(
     One line is printed when the service is ready. SIGTERM (or Ctrl-C) stops it after all accepted
     requests are answered and stored.
     """
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
-        rule = f"needs packages that are missing: {', '.join(missing).replace('_', '-')}"
-        raise MachineError("holdfast serve", rule, None, "pip install 'holdfast[serve]'")
+    need_packages("holdfast serve", *PACKAGES, install="'holdfast[serve]'")
     from holdfast.contract.run_folder import need_run
     from holdfast.plugins.service.settings import serving
 

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch.nn.utils import get_total_norm
 
-from holdfast.core.errors import DataError, MachineError, RecipeError, RunError
+from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision
 from holdfast.core.run_facts import RunFacts
 from holdfast.plugins.trainers.failures import FailsafeCallback
@@ -39,15 +40,8 @@ def make_callback(guard: GuardHandle, logits: Logits | None) -> Any:
     Its class is created here: Lightning has two package names (``lightning`` and
     ``pytorch_lightning``) with unrelated classes, and may be missing.
     """
-    try:
-        from lightning.pytorch import Callback
-    except ImportError as error:
-        raise MachineError(
-            "Guard.lightning_callback",
-            "needs the package lightning",
-            None,
-            "pip install 'holdfast[trainers]'",
-        ) from error
+    need_packages("Guard.lightning_callback", "lightning", install="'holdfast[trainers]'")
+    from lightning.pytorch import Callback
 
     return type("GuardCallback", (_Hooks, Callback), {})(guard, logits)
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from holdfast.core.errors import MachineError
+from holdfast.core.packages import need_packages
 from holdfast.quality.clean.treatment import TextTreatment, add_treatment
 
 _BARE = r"(?<![\w@#/\\.'\u2019-])[a-z]{%d,}(?![\w@/\\'\u2019-]|\.\w|\()"
@@ -152,17 +152,16 @@ def dictionary() -> Any:
 
     Raises ``MachineError`` if the package is not installed.
     """
-    try:
-        from importlib.resources import files
+    need_packages(
+        "clean.spelling",
+        "symspellpy",
+        install="'holdfast[spelling]'",
+        otherwise="remove clean.spelling",
+    )
+    from importlib.resources import files
 
-        from symspellpy import SymSpell
-    except ImportError as error:
-        raise MachineError(
-            "clean.spelling",
-            "needs a package that is not installed",
-            "symspellpy",
-            "Run pip install 'holdfast[spelling]', or remove clean.spelling.",
-        ) from error
+    from symspellpy import SymSpell
+
     spell_checker = SymSpell(max_dictionary_edit_distance=1)
     path = files("symspellpy") / "frequency_dictionary_en_82_765.txt"
     spell_checker.load_dictionary(str(path), 0, 1, encoding="utf-8")

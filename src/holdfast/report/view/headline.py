@@ -41,6 +41,8 @@ HARMS = {
     "certainty": "only predicted probabilities",
     "both": "predictions and their probabilities",
 }
+# What the verdict's first step is called; these two are about the whole run.
+SINCE = {"learning": "", "underfit": "", "healthy": "Converged at step"}
 # Shown before the label. The tone adds a sign and a colour only.
 VERDICT = "Verdict"
 # Names of evidence for readers; any other name is shown with spaces.
@@ -193,14 +195,14 @@ def _fact_lines(run: RunFiles, verdict: Block) -> tuple[tuple[str, str], ...]:
     of_test = f"{words} ({compared.get('test')}, {p_value(compared.get('p_value'))})"
     facts = [
         ("Strength of evidence", "–" if confidence is None else strength(confidence)),
-        ("Began at step", count(verdict.get("since_step"))),
+        (SINCE.get(str(verdict.get("label")), "Began at step"), count(verdict.get("since_step"))),
         ("Confirmed on test rows", "–" if agrees is None else of_test),
         ("What got worse", HARMS.get(str(verdict.get("harm")), "–")),
         ("Best checkpoint", count(run.result.get("best_step"))),
         ("Last step", count(run.result.get("last_step"))),
         ("Total time", duration(run.part("timing").get("total_s"))),
     ]
-    return tuple((name, value) for name, value in facts if value != "–")
+    return tuple((name, value) for name, value in facts if name and value != "–")
 
 
 def evidence_name(name: str) -> str:

@@ -79,6 +79,7 @@ class GapView:
     columns: tuple[str, ...]
     table: tuple[tuple[str, tuple[Cell, ...]], ...]
     test: str
+    calibrated: bool
 
 
 def learning(
@@ -214,6 +215,7 @@ def gap(run: RunFiles) -> GapView:
             )
             for name in names
         ),
+        calibrated=bool(run.part("model_facts").get("temperature")),
     )
 
 

@@ -18,7 +18,7 @@ from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics import TextMetric, Texts
-from holdfast.metrics.text_scores import OVERLAPS, estimate, need_packages, overlap_scores
+from holdfast.metrics.text_scores import OVERLAPS, estimate, need_score_packages, overlap_scores
 
 SHOWN = 20
 SHOWN_CHARACTERS = 1500
@@ -29,7 +29,7 @@ __all__ = [
     "Generated",
     "count_copies",
     "generations_block",
-    "need_packages",
+    "need_score_packages",
     "overlap_scores",
     "sample_positions",
     "score_generated",

@@ -60,7 +60,7 @@ from holdfast.tasks.generation.samples import (
     watched_positions,
     with_tables,
 )
-from holdfast.tasks.generation.text_scores import need_packages, sample_positions
+from holdfast.tasks.generation.text_scores import need_score_packages, sample_positions
 from holdfast.tasks.generation.token_scores import TokenOutputs
 from holdfast.tasks.seq2seq.generation import read_pairs, write_texts
 from holdfast.tasks.seq2seq.losses import EncodedPairs, SequenceToSequence, encode_pairs
@@ -96,7 +96,7 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
 def load(recipe: Recipe, table: Table) -> LoadedSeq2Seq:
     """Load the recipe's model."""
     if recipe.generate.rows:
-        need_packages()
+        need_score_packages()
     model = recipe.model
     return load_seq2seq(model.name, load_options(recipe), max_target_length=model.max_target_length)
 

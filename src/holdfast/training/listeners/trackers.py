@@ -20,10 +20,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from holdfast.core.errors import MachineError, RunError
+from holdfast.core.errors import RunError
 from holdfast.core.files import write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.labels import Label
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.shapes import boolean, integer, parse_object, record, text
 
@@ -180,13 +181,9 @@ def make_tracker(
 def check_trackers(to: Sequence[str]) -> None:
     """Raise ``MachineError``, with the install command, for a package that is missing."""
     for name in to:
-        if importlib.util.find_spec(name) is None:
-            raise MachineError(
-                "track.to",
-                f"needs the package {name}",
-                name,
-                f"pip install {INSTALLED_BY[name]}, or leave it out of track.to.",
-            )
+        need_packages(
+            "track.to", name, install=INSTALLED_BY[name], otherwise="leave it out of track.to"
+        )
 
 
 def numbers(snapshot: Snapshot) -> dict[str, float | str]:
