@@ -333,7 +333,19 @@ def test_a_run_may_leave_out_what_it_measures_beside_the_score(
     tmp_path: Path, sums: Path, settings: list[str], run: Path
 ) -> None:
     skipped = "probes.skip=[forgetting, memorization]"
-    brief = train(override(Recipe(), [f"data.path={sums}", *settings, skipped]), tmp_path / "run")
+    foretold: list[float] = []
+
+    class Foretells:
+        """Asks for the time that is left, as the terminal does."""
+
+        name, place = "foretells", "tell"
+
+        def snapshot_taken(self, run: Any) -> None:
+            foretold.append(run.job.overhead_s(1.0))
+
+    recipe = override(Recipe(), [f"data.path={sums}", *settings, skipped])
+    brief = train(recipe, tmp_path / "run", listeners=(Foretells(),))
+    assert min(foretold) > 0
     whole = json.loads((run / "result.json").read_text())
     assert brief["probes"]["memorization"] == brief["probes"]["forgetting"]
     assert brief["probes"]["memorization"] == {"why": "left out by probes.skip"}

@@ -179,6 +179,8 @@ def _batches(rows: int) -> int:
 
 def _as_rows(texts: Sequence[str], training_plan: TrainingPlan) -> float:
     """The tokens of these texts, as a number of rows of the run's mean length."""
+    if not texts:
+        return 0.0
     # Longer texts are meant, so Transformers' warning about them is not.
     encoded = training_plan.loaded.tokenizer(list(texts), verbose=False)
     tokens = sum(map(len, encoded["input_ids"]))

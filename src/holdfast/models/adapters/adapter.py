@@ -33,6 +33,7 @@ from holdfast.core.wording import percent_phrase
 from holdfast.models.adapters.targets import Targets, find_targets
 from holdfast.models.base import Adapter, AdapterSpec, Network
 from holdfast.models.layers import count_parameters
+from holdfast.models.loading.quiet import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,6 +61,9 @@ def attach(
     ModelError : the model has nothing that this kind fits.
     """
     need_packages("model.adapter", "peft", install="'holdfast[lora]'")
+    # At its first import it complains of packages that this does not need.
+    with quiet_transformers():
+        import peft  # noqa: F401
     home: Any = home_of(network)
     frozen_ids = frozenset(id(parameter) for parameter in home.parameters())
     task = task_type(network, home)
