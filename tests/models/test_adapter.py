@@ -111,6 +111,18 @@ def test_our_own_reload_gives_the_same_and_the_classes(
     assert not (tmp_path / "out" / "config.json").exists()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # in PEFT
+def test_a_saved_adapter_of_a_decoder_without_padding_token_reads_a_padded_batch(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    loaded = load(tiny_llama, "lora")
+    stir(loaded.network)
+    inputs = loaded.tokenizer(["a longer text", "short"], padding=True, return_tensors="pt")
+    want = logits(loaded.network.eval(), inputs)
+    loaded.network.save(tmp_path / "out", loaded.tokenizer)
+    assert far(logits(load_saved(tmp_path / "out").network, inputs), want) <= 1e-4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", INSIDE)
 def test_merged_is_unmerged(

@@ -78,6 +78,9 @@ def load_saved(
     ):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     check_tokenizer(str(folder), tokenizer, model.config)
+    # An adapter's folder keeps the padding token, which a decoder needs, in the tokenizer alone.
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
     length = stated_limit(tokenizer.model_max_length)
     return SavedClassifier(PlainClassifier(model).eval(), tokenizer, classes, length)
 
