@@ -447,12 +447,15 @@ class FittedModel:
         """The network before the first step, or with another ``head`` (``weight`` and ``bias``),
         built from the weights that are already in memory.
         """
+        import torch
+
         # A GPU holds only one of the two at a time.
-        tensors = {
-            **self.trained.initial_tensors,
-            **{f"head.{name}": value for name, value in head.items()},
-        }
-        return copy_network(self.network.cpu(), tensors).to(self.job.accelerator.device).eval()
+        network: Any = copy_network(self.network.cpu(), self.trained.initial_tensors)
+        for name, value in head.items():
+            # The layer of a decoder has no bias, but the other head may have one.
+            setattr(network.head, name, torch.nn.Parameter(value, requires_grad=False))
+        moved: Network = network.to(self.job.accelerator.device).eval()
+        return moved
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -355,7 +355,7 @@ def _resolve_recipe(parts: _FitParts, recipe: Recipe) -> ResolvedRecipe:
         use_onednn(network)
     notify(*checkpoint_activations(network, resolved.train.checkpoint_activations))
     method_parts(resolved).prepares(loaded)
-    check_target(resolved.methods, prepared.rows.classes)
+    check_target(resolved.methods, prepared.rows.classes, network)
     # Invalid columns are refused before training.
     fitted_columns(resolved.data.features, table)
     return resolved

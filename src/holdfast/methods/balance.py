@@ -356,11 +356,16 @@ def target_setting(methods: Mapping[str, object]) -> Any:
     return None if target == "drawn" else target
 
 
-def check_target(methods: Mapping[str, object], classes: Sequence[str]) -> None:
-    """Refuse, before any step, a stated population whose classes are not those of the rows."""
+def check_target(methods: Mapping[str, object], classes: Sequence[str], network: Any) -> None:
+    """Refuse, before any step, a stated population whose classes are not those of the rows, and one
+    that the last layer of the ``network`` cannot be moved to."""
     target = target_setting(methods)
     if isinstance(target, Mapping):
         stated_rates(target, classes, TARGET)
+    if target is not None and getattr(network.head, "bias", None) is None:
+        rule = "moves the bias of the last layer, and this model's has none"
+        remedy = "Keep the frequencies of the training rows: --set methods.balance=false."
+        raise RecipeError(TARGET, rule, target, remedy)
 
 
 def _parts(settings: Balance) -> Parts:
