@@ -152,6 +152,10 @@ def test_like_and_unlike_vectors_are_told_apart_as_far_as_they_are() -> None:
     # Rows that are in both sets are not told the wrong way round.
     shared = compare_vectors(held, held[:150])
     assert shared.area.value == pytest.approx(0.5, abs=0.06)
+    # One row of the reference, sent again and again; and vectors that say nothing.
+    assert compare_vectors(held, np.repeat(held[:1], 100, axis=0)).area.low > 0.9
+    equal = np.ones((100, 10))
+    assert compare_vectors(equal, equal[:50]).area.value == pytest.approx(0.5)
 
 
 def test_few_labels_and_many_answers_hold_the_truth_and_are_narrower() -> None:
