@@ -77,6 +77,11 @@ def test_what_was_moved_dropped_and_grouped_is_told_in_the_right_number() -> Non
     ]
 
 
+@pytest.mark.parametrize(("epochs", "shown"), [(0.048, "(0.05 epochs)"), (1, "(1 epoch)")])
+def test_a_plan_of_less_than_an_epoch_says_how_much(epochs: float, shown: str) -> None:
+    assert shown in model_lines(replace(MODEL, epochs=epochs), 80)[1]
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 9])
 def test_findings_take_two_lines_at_most_and_none_is_unnamed(count: int) -> None:
     found = [finding(f"check_{i}", "error" if i == count - 1 else "warn") for i in range(count)]

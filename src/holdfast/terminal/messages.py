@@ -140,7 +140,8 @@ def model_lines(part: ModelOutline, columns: int) -> list[str]:
     learning = f"{share} {total} parameters trained"
     phases = f" in {part.phases} phases" if part.phases > 1 else ""
     steps = f"{count_phrase(part.steps, 'step')}{phases} of {count_phrase(part.rows_a_step, 'row')}"
-    epochs = f"{number(part.epochs)} {'epoch' if part.epochs == 1 else 'epochs'}"
+    amount = number(part.epochs) if part.epochs >= 0.1 else f"{part.epochs:.1g}"
+    epochs = f"{amount} {'epoch' if part.epochs == 1 else 'epochs'}"
     evaluations = count_phrase(part.looks, "evaluation")
     model, plan = f"{part.name}, {part.task}: {learning}", f"{steps} ({epochs}), {evaluations}"
     return entries([("Model", model), ("Plan", plan)], columns)
