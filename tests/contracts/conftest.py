@@ -45,33 +45,39 @@ def _text(rng: np.random.Generator, most: int = 30) -> str:
     return " ".join(WORDS[i] for i in rng.integers(0, len(WORDS), rng.integers(1, most)))
 
 
-def _rows(folder: Path, make: Callable[[np.random.Generator, int], dict[str, Any]]) -> str:
+def _rows(
+    folder: Path, rows: int, make: Callable[[np.random.Generator, int], dict[str, Any]]
+) -> str:
     rng, path = np.random.default_rng(0), folder / "rows.jsonl"
-    lines = [json.dumps(make(rng, i)) for i in range(ROWS)]
+    lines = [json.dumps(make(rng, i)) for i in range(rows)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
 
 
-def _classes(folder: Path) -> str:
-    return _rows(folder, lambda rng, i: {"text": _text(rng), "label": "ab"[i % 2]})
+def _classes(folder: Path, rows: int = ROWS) -> str:
+    return _rows(folder, rows, lambda rng, i: {"text": _text(rng), "label": "ab"[i % 2]})
 
 
-def _pairs_of_texts(folder: Path) -> str:
+def _pairs_of_texts(folder: Path, rows: int = ROWS) -> str:
     return _rows(
-        folder, lambda rng, i: {"text": _text(rng), "text_pair": _text(rng), "label": "ab"[i % 2]}
+        folder,
+        rows,
+        lambda rng, i: {"text": _text(rng), "text_pair": _text(rng), "label": "ab"[i % 2]},
     )
 
 
-def _several(folder: Path) -> str:
+def _several(folder: Path, rows: int = ROWS) -> str:
     sets = [["a"], ["a", "b"], [], ["b"]]
-    return _rows(folder, lambda rng, i: {"text": _text(rng), "label": sets[i % 4]})
+    return _rows(folder, rows, lambda rng, i: {"text": _text(rng), "label": sets[i % 4]})
 
 
-def _numbers(folder: Path) -> str:
-    return _rows(folder, lambda rng, i: {"text": _text(rng), "label": round(3.5 * i, 1) + 0.25})
+def _numbers(folder: Path, rows: int = ROWS) -> str:
+    return _rows(
+        folder, rows, lambda rng, i: {"text": _text(rng), "label": round(3.5 * i, 1) + 0.25}
+    )
 
 
-def _tags(folder: Path) -> str:
+def _tags(folder: Path, rows: int = ROWS) -> str:
     # The third sentence is longer than the model reads.
     def row(rng: np.random.Generator, i: int) -> dict[str, Any]:
         words = _text(rng, 60 if i == 2 else 12).split()
@@ -80,36 +86,36 @@ def _tags(folder: Path) -> str:
             "tags": rng.choice(["O", "B-X", "I-X", "B-Y"], len(words)).tolist(),
         }
 
-    return _rows(folder, row)
+    return _rows(folder, rows, row)
 
 
-def _pairs(folder: Path) -> str:
+def _pairs(folder: Path, rows: int = ROWS) -> str:
     # The third target has no known letter, so that a row is left out.
     def row(rng: np.random.Generator, i: int) -> dict[str, Any]:
         return {"source": _text(rng), "target": "☃" if i == 2 else _text(rng, 12)}
 
-    return _rows(folder, row)
+    return _rows(folder, rows, row)
 
 
-def _chats(folder: Path) -> str:
+def _chats(folder: Path, rows: int = ROWS) -> str:
     # The fourth question fills the model's length, so that no token of its answer is left.
     def row(rng: np.random.Generator, i: int) -> dict[str, Any]:
         question = "why " * 40 if i == 3 else _text(rng, 5)
         turns = [("user", question), ("assistant", _text(rng, 4))]
         return {"messages": [{"role": role, "content": content} for role, content in turns]}
 
-    return _rows(folder, row)
+    return _rows(folder, rows, row)
 
 
-def _texts(folder: Path) -> str:
-    return _rows(folder, lambda rng, i: {"text": _text(rng, 4 if i % 3 else 60)})
+def _texts(folder: Path, rows: int = ROWS) -> str:
+    return _rows(folder, rows, lambda rng, i: {"text": _text(rng, 4 if i % 3 else 60)})
 
 
-def _pictures(folder: Path) -> str:
+def _pictures(folder: Path, rows: int = ROWS) -> str:
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    for i in range(ROWS):
+    for i in range(rows):
         place = folder / "pictures" / "ab"[i % 2]
         place.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 255, (12, 10, 3)).astype(np.uint8)
@@ -120,7 +126,7 @@ def _pictures(folder: Path) -> str:
 SHORT = ["model.max_length=24"]
 LORA = ["model.adapter.kind=lora", "model.adapter.rank=2"]
 # name: task, the model's fixture, how its source is made, settings.
-SAMPLES: dict[str, tuple[str, str, Callable[[Path], str], list[str]]] = {
+SAMPLES: dict[str, tuple[str, str, Callable[..., str], list[str]]] = {
     "classes": ("text-classification", "tiny_model", _classes, ["model.max_length=24"]),
     "classes, adapter": (
         "text-classification",
@@ -281,3 +287,15 @@ def _needed(sample: Sample) -> list[str]:
 @pytest.fixture(scope="session")
 def samples() -> list[str]:
     return list(SAMPLES)
+
+
+@pytest.fixture
+def whole_source(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], list[str]]:
+    """The settings of a sample, with 120 rows: enough for every part of a run."""
+
+    def source_of(name: str) -> list[str]:
+        task, model, make, settings = SAMPLES[name]
+        data, folder = make(tmp_path, rows=120), request.getfixturevalue(model)
+        return [f"task={task}", f"data.path={data}", f"model.name={folder}", *settings]
+
+    return source_of
