@@ -84,7 +84,7 @@ def audit_answer(document: Mapping[str, Any]) -> str:
     if no_label is not None:
         others = [one for one in document["findings"] if one is not no_label]
         more = audit_answer({**document, "findings": others}).replace(NO_ERRORS, NO_OTHER_ERRORS)
-        return f"No label was found ({no_label['because']}). {more}"
+        return f"No label was found: the file {no_label['because']}. {more}"
     counts = {level: _findings_of(document, level) for level in SEVERITY_TITLES}
     errors, warnings = len(counts["error"]), len(counts["warn"])
     if errors:

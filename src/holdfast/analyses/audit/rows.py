@@ -177,7 +177,7 @@ def _source(recipe: Recipe) -> Table:
             rule = f"{table.columns.label!r} cannot be the label: {error.rule}"
             finding = Finding("unusable_label", "error", 1.0, len(table), (), rule, error.remedy)
             return replace(table, findings=(*table.findings, finding))
-        because = f"{error.rule}; checks that need classes are skipped (--label names a column)"
+        because = f"the file {error.rule}; checks of classes are skipped (--label names a column)"
         notify(Decision("label column", "none", because, prominent=True))
         return table
 
