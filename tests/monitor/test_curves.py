@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +60,17 @@ TABLE = [
 @pytest.mark.parametrize(("label", "train", "valid"), TABLE)
 def test_the_label_of_a_log(label: str, train: list[float] | None, valid: list[float]) -> None:
     assert judge_curves(curves(train, valid)).label == label
+
+
+def test_a_loss_that_never_fell_is_compared_with_its_first_value() -> None:
+    zigzag = [0.6 + 0.001 * i * (-1) ** i for i in range(1, 9)]
+    told = judge_curves(curves(FALL[:8], zigzag))
+    assert told.label == "inconclusive"
+    share = re.search(r"ends ([\d.]+) % above its first value", told.because)
+    assert share is not None
+    assert 0 < float(share[1]) <= 100 * (max(zigzag) / zigzag[0] - 1)
+    worst = judge_curves(curves(FALL[:8], [0.0, 0.001, 0.0, 0.002, 0.0, 0.003, 0.002, 0.004]))
+    assert "inf" not in worst.because
 
 
 def test_overfitting_begins_after_the_best_evaluation() -> None:

@@ -15,6 +15,7 @@ from holdfast.core.curves import Curves, Series, logged_position
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.monitor.curves.facts import CurveFacts, curve_facts
 from holdfast.monitor.curves.shape import costs
+from holdfast.monitor.curves.words import rise_phrase
 from holdfast.stats.series import around, noise_of, spike_places
 
 # Points of a training loss on each side of an epoch's end, and per epoch at least.
@@ -128,7 +129,7 @@ def parts_from_metric(facts: CurveFacts) -> Pattern | None:
         "loss and metric part",
         (valid.since,),
         f"since {facts.curves.axis} {logged_position(valid.since):g} {facts.curves.valid.name} "
-        f"rises by {percent_phrase(valid.rise_share)}, while {facts.curves.valid_metric.name} "
+        f"rises by {rise_phrase(valid.rise, valid.floor)}, while {facts.curves.valid_metric.name} "
         f"improves by {change / facts.unit:.3g} points",
         "the predictions get better, and their probabilities too certain: a few confident errors "
         "raise the loss. Choose the checkpoint by what you use: the metric for decisions, the loss "

@@ -19,6 +19,7 @@ from holdfast.monitor.curves.words import (
     noise_finding,
     place,
     rise_confidence,
+    rise_phrase,
     shape,
     smoothed_name,
     train_name,
@@ -66,7 +67,7 @@ def risen(facts: CurveFacts) -> Verdict | None:
         return None
     change = facts.train_change
     rise_words = (
-        f"{smoothed_name(facts)} is {percent_phrase(valid.rise_share)} above its lowest at "
+        f"{smoothed_name(facts)} is {rise_phrase(valid.rise, valid.floor)} above its lowest at "
         f"{place(facts, facts.best)}"
     )
     confidence = rise_confidence(facts, valid)
@@ -166,7 +167,7 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
     valid = shape(facts)
     if not matters(facts):
         return None
-    grown = f"{smoothed_name(facts)} ends {percent_phrase(valid.rise_share)} above its lowest"
+    grown = f"{smoothed_name(facts)} ends {rise_phrase(valid.rise, valid.floor)} above its lowest"
     if valid.comes_back and valid.rise > valid.doubt:
         because = (
             f"{grown}, but it recovered from a rise of "

@@ -68,6 +68,7 @@ from holdfast.monitor.curves.words import (
     noise_finding,
     place,
     rise_confidence,
+    rise_phrase,
     shape,
     smoothed_name,
     train_name,
@@ -215,7 +216,7 @@ def at_the_floor(facts: CurveFacts) -> Verdict | None:
         return None
     because = (
         f"{train_name(facts)} is near zero, and {valid_name(facts)} has not improved since "
-        f"{place(facts, facts.best)}: it is {percent_phrase(valid.rise_share, 1)} higher"
+        f"{place(facts, facts.best)}: it is {rise_phrase(valid.rise, valid.floor, 1)} higher"
     )
     return verdict(
         facts,
@@ -305,7 +306,7 @@ def healthy(facts: CurveFacts) -> Verdict | None:
         return None
     # A smaller rise would be shown as 0.0 %.
     if valid.rise_share >= 5e-4:
-        rise = percent_phrase(valid.rise_share, 1)
+        rise = rise_phrase(valid.rise, valid.floor, 1)
         course = (
             f"has stopped falling and ends {rise} above its lowest at {place(facts, facts.best)}"
         )
@@ -330,9 +331,10 @@ def unclear(facts: CurveFacts) -> Verdict:
     """No other rule holds: the noise is too large, or the log too short."""
     valid = shape(facts)
     if valid.end > valid.start:
+        rise = rise_phrase(valid.end - valid.start, valid.start, 1)
         because = (
-            f"{valid_name(facts)} ends {percent_phrase(valid.rise_share, 1)} above its first "
-            f"value, which is too little to count; {evaluations_needed(facts, 1.0)}"
+            f"{smoothed_name(facts)} did not fall: it ends {rise} above its first value, which is "
+            f"too little to be a rise; {evaluations_needed(facts, 1.0)}"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="few points")
     wide = ENOUGH * valid.noise / valid.floor if valid.floor > 0 else math.inf

@@ -36,6 +36,11 @@ def valid_name(facts: CurveFacts) -> str:
     return f"1 − {name}" if facts.valid_is_metric else f"the validation loss ({name})"
 
 
+def rise_phrase(rise: float, above: float, digits: int = 0) -> str:
+    """A rise as a percentage of the value that it is ``above``; as it is where that is 0."""
+    return percent_phrase(rise / above, digits) if above > 0 else f"{rise:.3g}"
+
+
 def smoothed_name(facts: CurveFacts) -> str:
     """The same, with a word that the figures of a sentence are of its running median."""
     smoothed = facts.valid is not None and facts.valid.window > 1
@@ -158,7 +163,8 @@ def evidence_of(facts: CurveFacts) -> tuple[Evidence, ...]:
         add("valid_lowest", valid.floor, logged_position(float(valid.at[valid.low])))
         add("valid_end", valid.end, last, wide)
         add("valid_rise_since_lowest", valid.rise, last, wide)
-        add("valid_rise_as_share_of_lowest", valid.rise_share, last)
+        if math.isfinite(valid.rise_share):
+            add("valid_rise_as_share_of_lowest", valid.rise_share, last)
         add("valid_rise_as_share_of_what_was_learned", valid.given_back, last)
         add("valid_rise_that_noise_may_show", valid.doubt, None)
         add("valid_rise_come_back_from_before", valid.recovered, None)
