@@ -73,6 +73,20 @@ def test_a_loss_that_never_fell_is_compared_with_its_first_value() -> None:
     assert "inf" not in worst.because
 
 
+@pytest.mark.parametrize(
+    "accuracy",
+    [
+        [0.8, 0.9, 1.0, 0.97, 1.0, 0.96, 0.97, 0.95],
+        [0.8, 0.9, 0.95, 0.99, 1.0, 1.0, 1.0, 1.0],
+        [1.0, 0.9, 1.0, 0.9, 1.0, 0.9, 1.0, 0.9],
+        [0.5, 0.6, 0.8, 1.0, 1.0, 0.4, 0.3, 0.2],
+    ],
+)
+def test_a_validation_accuracy_of_one_is_a_value_as_any_other(accuracy: list[float]) -> None:
+    told = judge_curves(replace(curves(FALL[:8], None), valid=series("acc", accuracy, rises=True)))
+    assert not re.search(r"\b(inf|nan)\b", f"{told.because} {told.evidence}")
+
+
 def test_overfitting_begins_after_the_best_evaluation() -> None:
     assert judge_curves(curves(FALL, TURN)).since_step == 5
 

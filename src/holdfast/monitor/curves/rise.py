@@ -171,13 +171,13 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
     if valid.comes_back and valid.rise > valid.doubt:
         because = (
             f"{grown}, but it recovered from a rise of "
-            f"{percent_phrase(valid.recovered / valid.floor)} before, as with a learning rate that "
+            f"{rise_phrase(valid.recovered, valid.floor)} before, as with a learning rate that "
             f"restarts; a rise {RECOVERED:g} times as large, or the end of the cycle, would decide"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     times = valid.doubt / valid.rise
     because = (
-        f"{grown}, but noise may cause {percent_phrase(valid.doubt / valid.floor)}; "
+        f"{grown}, but noise may cause {rise_phrase(valid.doubt, valid.floor)}; "
         f"{evaluations_needed(facts, times)}"
     )
     return verdict(facts, "inconclusive", because, 0.0, finding=noise_finding(times))

@@ -284,7 +284,7 @@ def learning(facts: CurveFacts) -> Verdict | None:
     if recent <= least and not (valid.falls_throughout and recent > MARGIN * learned_loss):
         return None
     because = (
-        f"{valid_name(facts)} still fell by {percent_phrase(recent / valid.end, 1)} over the last "
+        f"{valid_name(facts)} still fell by {rise_phrase(recent, valid.end, 1)} over the last "
         "quarter"
     )
     because += gap_named(facts)
@@ -337,12 +337,13 @@ def unclear(facts: CurveFacts) -> Verdict:
             f"too little to be a rise; {evaluations_needed(facts, 1.0)}"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="few points")
-    wide = ENOUGH * valid.noise / valid.floor if valid.floor > 0 else math.inf
+    wide = ENOUGH * valid.noise
+    times = wide / (MARGIN * valid.floor) if valid.floor > 0 else math.inf
     because = (
-        f"{valid_name(facts)} varies by about {percent_phrase(wide)}, so its trend is unknown; "
-        f"{evaluations_needed(facts, wide / MARGIN)}"
+        f"{valid_name(facts)} varies by about {rise_phrase(wide, valid.floor)}, so its trend is "
+        f"unknown; {evaluations_needed(facts, times)}"
     )
-    finding = noise_finding(wide / MARGIN)
+    finding = noise_finding(times)
     return verdict(facts, "inconclusive", because, 0.0, finding=finding)
 
 

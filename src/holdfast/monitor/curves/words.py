@@ -36,9 +36,10 @@ def valid_name(facts: CurveFacts) -> str:
     return f"1 − {name}" if facts.valid_is_metric else f"the validation loss ({name})"
 
 
-def rise_phrase(rise: float, above: float, digits: int = 0) -> str:
-    """A rise as a percentage of the value that it is ``above``; as it is where that is 0."""
-    return percent_phrase(rise / above, digits) if above > 0 else f"{rise:.3g}"
+def rise_phrase(amount: float, level: float, digits: int = 0) -> str:
+    """A rise or fall as a percentage of the ``level`` that it starts from; as it is where that is
+    0, as 1 − accuracy can be."""
+    return percent_phrase(amount / level, digits) if level > 0 else f"{amount:.3g}"
 
 
 def smoothed_name(facts: CurveFacts) -> str:
