@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
+from hypothesis import HealthCheck, settings
 
 from holdfast.data.table import Columns, Table
 
@@ -34,6 +35,13 @@ EMPTY = tempfile.TemporaryDirectory(prefix="holdfast-tests-")
 os.environ["HF_HUB_CACHE"] = str(Path(EMPTY.name) / "hub")
 os.environ["HOLDFAST_CACHE"] = str(Path(EMPTY.name) / "cache")
 os.environ.pop("HOLDFAST_MODELS", None)
+# A busy machine fails no property; a fixture of a function may serve all examples of its test.
+settings.register_profile(
+    "house",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("house")
 
 
 def beside(name: str) -> Any:

@@ -34,7 +34,7 @@ PLAIN = some.recursive(
 
 
 @given(PLAIN)
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 def test_what_yaml_writes_is_read_back(value: Any) -> None:
     """PyYAML is the oracle: whatever it writes, quoting what its 1.1 would misread, comes back."""
     assert from_yaml(yaml.safe_dump(value)) == value
@@ -94,7 +94,7 @@ def test_the_bound_is_on_values_with_aliases_written_out(count: int) -> None:
 
 
 @given(some.sampled_from(known_keys()), some.text(max_size=30))
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 def test_any_setting_is_taken_or_refused(key: str, text: str) -> None:
     with contextlib.suppress(RecipeError):
         made = override(Recipe(), [f"{key}={text}"])

@@ -27,7 +27,7 @@ PLAIN = some.recursive(
 
 
 @given(PLAIN)
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 def test_a_value_is_shown_as_repr_shows_its_beginning(value: Any) -> None:
     whole = repr(value)
     assert bounded_repr(value, 200) == (whole if len(whole) <= 200 else whole[:199] + "…")
@@ -69,7 +69,7 @@ def test_the_length_of_a_number_is_told() -> None:
 
 
 @given(some.text(max_size=300))
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 def test_printable_moves_no_cursor_and_changes_no_letter(text: str) -> None:
     told = printable(text, 300)
     obeyed = [c for c in told if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")]

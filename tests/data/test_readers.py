@@ -83,7 +83,7 @@ def test_a_cell_of_a_megabyte_is_read(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), min_size=1, max_size=20))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_the_csv_writer_wrote_is_what_is_read(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
 ) -> None:

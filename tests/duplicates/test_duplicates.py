@@ -233,7 +233,7 @@ def test_text_without_spaces_is_compared_letter_by_letter() -> None:
 WORDS = st.sampled_from(["red", "green", "blue", "one", "two", "Three!", "kettle", "kettel", "7"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(WORDS, max_size=14).map(" ".join), max_size=25), st.randoms())
 def test_the_grouping_does_not_depend_on_the_order_of_the_texts(
     texts: list[str], rng: random.Random

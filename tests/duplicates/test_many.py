@@ -106,7 +106,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(WORDS, max_size=14).map(" ".join), max_size=25))
 def test_any_few_words_in_any_texts(rows: list[str]) -> None:
     assert same(find_duplicates_in_memory(rows), find_duplicates_in_blocks(rows))
@@ -126,7 +126,7 @@ def test_large_sources_take_the_bounded_search(monkeypatch: pytest.MonkeyPatch) 
 # --- words as hashes -----------------------------------------------------------------------------
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.text(st.sampled_from("ab é🙂 \t"), max_size=40), max_size=12))
 def test_equal_words_alone_have_equal_hashes(rows: list[str]) -> None:
     spaced = [" ".join(row.split()) for row in rows]

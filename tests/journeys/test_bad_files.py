@@ -57,7 +57,7 @@ BAD: dict[str, tuple[Make, str, list[str]]] = {
     "not parquet": (file("a.parquet", csv()), "arquet", []),
     "broken json": (file("a.jsonl", b'{"text": "a", "label": "b"}\n{"text": \n'), "line 2", []),
     "another encoding": (file("a.csv", LATIN), "encoding", []),
-    "a class too small": (file("a.csv", THIN), "data.rare", []),
+    "a class too small": (file("a.csv", THIN), "data.rare_classes", []),
     "unknown ending": (file("a.docx", csv()), "docx", []),
 }
 

@@ -90,7 +90,7 @@ def test_the_term_replaces_the_losses() -> None:
     assert torch.equal(told, contrast(features, labels, 0.3))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(0, 6), min_size=2, max_size=200),
     st.integers(4, 40),

@@ -39,13 +39,13 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text("abc", max_size=3), VALUES, max_size=5), st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_json_can_say_is_read_as_python_wrote_it(value: object, ascii_: bool) -> None:
     assert read_json(json.dumps(value, ensure_ascii=ascii_).encode()) == value
 
 
 @given(st.binary(max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_are_an_object_or_a_fault_of_the_caller(body: bytes) -> None:
     found = reading(body)
     assert isinstance(found, dict) or (found.status, bool(found.rule)) == (400, True)

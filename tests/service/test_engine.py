@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -110,9 +110,7 @@ def test_texts_are_read_as_predict_reads_them(
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), max_size=40), max_size=6))
 def test_any_texts_are(
     engine: ModelEngine, predictor: Predictor, tmp_path: Path, texts: list[str]

@@ -134,7 +134,7 @@ def test_a_request_that_would_wait_too_long_is_refused_and_told_when_to_come() -
     assert len(line) == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=8), st.booleans()),
@@ -184,7 +184,7 @@ def every_division(lengths: list[int], overhead: float) -> float:
     return best[-1]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.floats(0, 100))
 def test_passes_cost_the_least_that_neighbours_can(lengths: list[int], overhead: float) -> None:
     made = plan_passes(lengths, overhead)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stand_in import Onlooker
 
@@ -156,9 +156,7 @@ NAMES = st.sampled_from(
         NAMES, JSON | st.lists(st.dictionaries(NAMES, JSON, max_size=4), max_size=2), max_size=4
     ),
 )
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200)
 def test_whatever_is_sent_is_answered_or_refused_as_described(
     serving_of: Make, path: str, body: Any
 ) -> None:

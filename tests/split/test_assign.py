@@ -41,7 +41,7 @@ def test_targets_are_within_one_row_and_sum_up(
     assert (apart < 2 + len(totals) / 4 + forced).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 3), min_size=40, max_size=400))
 def test_single_rows_are_stratified_to_within_one_row_per_class(drawn: list[int]) -> None:
     labels = np.array([0, 1, 2, 3] * 7 + drawn)
@@ -50,7 +50,7 @@ def test_single_rows_are_stratified_to_within_one_row_per_class(drawn: list[int]
     assert (np.abs(counts(labels, side, 3) - wanted) < 1).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(1, 6), st.integers(0, 2)), min_size=60, max_size=250),
     st.integers(0, 5),

@@ -30,7 +30,7 @@ def _rows(rng: np.random.Generator, n: int, shift: float = 1.0) -> tuple[np.ndar
 
 
 @given(st.integers(0, 10_000), st.integers(6, 40), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_area_and_its_error_are_those_of_all_pairs(seed: int, n: int, round_: bool) -> None:
     labels, scores = _rows(np.random.default_rng(seed), n)
     scores = np.round(scores) if round_ else scores

@@ -19,7 +19,7 @@ COUNTS = st.integers(0, 40)
 
 
 @given(COUNTS, COUNTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_mcnemar_is_the_binomial_test_of_discordant_rows(only_1: int, only_2: int) -> None:
     first, second = _table(5, only_1, only_2, 3)
     if only_1 + only_2 == 0:
@@ -80,7 +80,7 @@ def test_newcombe_takes_half_a_row_count_off_the_correlation_of_odd_rows_too(tab
 
 
 @given(COUNTS, COUNTS, COUNTS, COUNTS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_newcombe_holds_the_difference_and_turns_with_the_models(a, b, c, d) -> None:
     first, second = _table(a, b, c, d)
     low, high = newcombe(first, second)

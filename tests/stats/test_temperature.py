@@ -26,7 +26,7 @@ def _logits(seed: int, n: int = 200, classes: int = 4, scale: float = 2.0):
 
 
 @given(st.integers(0, 1000), st.floats(0.05, 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_it_is_the_optimum_that_scipy_finds(seed: int, scale: float) -> None:
     logits, labels = _logits(seed, scale=scale)
 

@@ -42,7 +42,7 @@ def epoch_of(
     return [source.draw(pool, epoch * count + index).rows for index in range(count)]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 99), st.integers(0, 5), st.sampled_from([16, 1]))
 def test_an_epoch_holds_every_row_once(
     lengths, batch: int, seed: int, epoch: int, window: int

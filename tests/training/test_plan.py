@@ -79,7 +79,7 @@ PHASES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(PHASES, st.integers(2, 3000), st.integers(0, 800), st.integers(1, 40))
 def test_a_look_an_epoch_as_far_as_wanted_at_every_end_and_within_the_budget(
     drawn, rows: int, valid: int, wanted: int

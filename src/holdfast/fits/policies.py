@@ -305,7 +305,7 @@ def checkpoint_decision(
         checkpoint += f", before any update, with {start_probe(training_plan)} as its last layer"
     keep = training_plan.recipe.train.keep
     if keep == "last":
-        because = "train.keep=last selects the last checkpoint, whatever its score"
+        because = "train.checkpoint_selection=last selects the last checkpoint, whatever its score"
     elif keep == "newest_unless_worse" or training_plan.recipe.train.metric == "refined_loss":
         newest = keep == "newest_unless_worse"
         because = explain_choice(

@@ -37,6 +37,7 @@ JUDGED_ROWS = 1000
 # With names for only some classes, predictions would shift towards these classes.
 MIN_NAMED_SHARE = 0.8
 CHECK = "class_names"
+NAMED = "set in the recipe: data.class_names; each is a training row of its class, of weight 2"
 ClassNames = tuple[tuple[str, str], ...]
 
 
@@ -101,19 +102,17 @@ def _choose_names(prepared: PreparedData, train: Ints) -> ClassNames:
     if requested is False:
         return ()
     if isinstance(requested, Mapping):
-        _check_labels("data.names", requested, classes)
-        because = "set in the recipe: data.names; each is a training row of its class, of weight 2"
+        _check_labels("data.class_names", requested, classes)
         pairs = tuple((label, requested[label]) for label in classes if label in requested)
-        return _accept_names(pairs, because)
+        return _accept_names(pairs, NAMED)
     words = {label: label_words(label) for label in classes}
     pairs = tuple((label, text) for label, text in words.items() if text is not None)
     if requested is True:
         if not pairs:
             rule = "needs labels that are words"
-            remedy = "Give names in the recipe: data.names={LABEL: its words, …}."
-            raise RecipeError("data.names", rule, ", ".join(classes[:5]), remedy)
-        because = "set in the recipe: data.names; each is a training row of its class, of weight 2"
-        return _accept_names(pairs, because)
+            remedy = "Give names in the recipe: data.class_names={LABEL: its words, …}."
+            raise RecipeError("data.class_names", rule, ", ".join(classes[:5]), remedy)
+        return _accept_names(pairs, NAMED)
     why_not = _rejection_reason(prepared, train, pairs)
     if why_not:
         return _reject_names(why_not)
@@ -130,7 +129,7 @@ def _rejection_reason(
         unnamed = next((c for c in classes if label_words(c) is None), classes[0])
         return (
             f"{len(classes) - len(pairs)} of {len(classes)} labels, such as {unnamed!r}, are not "
-            "words (data.names={LABEL: its words, …} gives them names)"
+            "words (data.class_names={LABEL: its words, …} gives them names)"
         )
     if len({text for _, text in pairs}) < len(pairs):
         return "two classes would have the same name"
@@ -207,7 +206,7 @@ def _contradicted_finding(labels: Sequence[str]) -> Finding:
         (),
         f"the rows of {shown} are nearer to the names of most other classes than to their own: "
         "these names are not used for training",
-        "Give them better names in the recipe: data.names={LABEL: its words, …}.",
+        "Give them better names in the recipe: data.class_names={LABEL: its words, …}.",
         True,
     )
 

@@ -75,7 +75,7 @@ def _by_names(
     for name in held_out or ():
         if name not in known_names:
             raise RecipeError(
-                "data.split.held",
+                "data.split.test_groups",
                 f"names a {group_type} that does not occur in the column {column!r}",
                 name,
                 suggest_name(name, known_names[:1000])

@@ -353,7 +353,7 @@ def _unevenness(outcome: SplitOutcome) -> Iterator[Finding]:
         reason = "rows of the same time, duplicates and groups stay together"
         remedy = "Use finer times, or other fractions."
     elif strategy.held_out:
-        reason, remedy = "data.split.held selects its rows", "No action needed."
+        reason, remedy = "data.split.test_groups selects its rows", "No action needed."
     elif largest < deviations[worst]:
         # No single group explains it: many small classes, each with at least one row per split.
         reason = "every class needs a row in each split, and many classes have few rows"

@@ -133,7 +133,7 @@ def by_blocks(
             f"the class {name}" if len(missing) else name,
             "has no row outside the test blocks (groups, sources or topics)",
             None,
-            "Choose other test blocks with data.split.held, or split by rows.",
+            "Choose other test blocks with data.split.test_groups, or split by rows.",
         )
     if last > 1:
         shares = tuple(share / sum(fractions[:last]) for share in fractions[:last])

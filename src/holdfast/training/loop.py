@@ -236,7 +236,8 @@ def memory_errors(subject: str) -> Iterator[None]:
             subject,
             "needs more memory than is available",
             None,
-            "Halve train.batch_size and double train.accumulate, or lower model.max_length.",
+            "Halve train.batch_size and double train.gradient_accumulation_steps, or lower "
+            "model.max_length.",
         ) from error
 
 

@@ -203,7 +203,7 @@ def _evaluate_offer(run: Run, listener: Any) -> None:
         run.guard.best = SavedWeights(offer.step, tensors)
     outcome = "kept" if accepted else "not kept"
     calibrated = evaluation.valid_logits is not None and np.isfinite(evaluation.temperature)
-    by = "the rule that chooses the checkpoint (train.keep)"
+    by = "the rule that chooses the checkpoint (train.checkpoint_selection)"
     because = (
         f"{offer.composition}; its {'calibrated ' if calibrated else ''}validation loss is "
         f"{evaluation.refined_loss:.4g}, that of the best checkpoint was {loss_before:.4g}; "

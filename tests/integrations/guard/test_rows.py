@@ -19,7 +19,7 @@ from holdfast.plugins.trainers.rows import (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=60), st.floats(0.05, 0.9))
 def test_copies_stay_on_one_side_and_the_share_is_kept(groups: list[int], share: float) -> None:
     keys = [str(group).encode() for group in groups]

@@ -19,7 +19,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding
-from holdfast.core.wording import list_phrase
+from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.clean import LabelSurvey
 from holdfast.data.labels.label_type import MAX_NUMERIC_CLASSES, NUMBER
 from holdfast.data.labels.spelling import match_spellings, merge_spellings, quoted_list
@@ -269,7 +269,7 @@ def resolve_rare(
         raise DataError(
             where,
             f"still has a class too small to split after merging: {OTHER!r}",
-            f"{len(merged)} distinct texts",
+            count_phrase(len(merged), "distinct text"),
             "Use --set data.rare_classes=drop, or add rows."
             if len({fate for fate in fates.values() if fate not in (None, OTHER)}) > 1
             else "Add rows.",

@@ -352,7 +352,7 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
         )
     if options.rare != "refuse":
         raise RecipeError(
-            "data.rare",
+            "data.rare_classes",
             f"has no effect where data.label_kind is {label_kind}: there are no classes "
             "to drop or merge",
             options.rare,

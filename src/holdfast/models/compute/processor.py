@@ -211,7 +211,7 @@ def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, .
             SETTING,
             "is not supported by this architecture",
             type(network).__name__,
-            "Remove it, and double train.accumulate instead.",
+            "Remove it, and double train.gradient_accumulation_steps instead.",
         )
     if getattr(model.config, "use_cache", False):
         # Keys and values kept for generation cannot be computed again block by block.

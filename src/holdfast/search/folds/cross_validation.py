@@ -306,7 +306,7 @@ def _refuse_conflicts(recipe: Recipe) -> None:
         "data.features": data.features not in (None, False),
         "data.unlabelled": data.unlabelled is not None,
         "data.synthesize": data.synthesize is not None,
-        "data.split.held": data.split.held is not None,
+        "data.split.test_groups": data.split.held is not None,
         "data.split.stable": data.split.stable,
         "model.static": recipe.model.static,
         "train.folds": bool(recipe.train.folds),

@@ -111,7 +111,7 @@ def refuse(recipe: Recipe) -> None:
         "train.huber": recipe.train.huber,
         "model.pooling": recipe.model.pooling if recipe.model.pooling == "mean" else None,
         "data.label_separator": recipe.data.label_separator,
-        "data.rare": recipe.data.rare if recipe.data.rare != "refuse" else None,
+        "data.rare_classes": recipe.data.rare if recipe.data.rare != "refuse" else None,
         "data.label_kind": recipe.data.label_kind if recipe.data.label_kind != "several" else None,
     }
     for key, value in given.items():
