@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.records import Estimate, Floats, to_json
-from holdfast.core.wording import about, count_phrase
+from holdfast.core.wording import about, count_phrase, signed
 from holdfast.metrics import TextMetric, Texts
 from holdfast.stats.paired_tests import rows_needed_for_power
 from holdfast.stats.two_samples import holm
@@ -146,8 +146,7 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
     for name, one in tested.items():
         gap, p = one["difference"]["value"], one["p_adjusted"]
         verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
-        called = NAMES[name].format(one["shots"])
-        words.append(f"{_against(called, gap, verdicts[-1])} ({count_phrase(one['n'], 'row')})")
+        words.append(_against(NAMES[name].format(one["shots"]), one, verdicts[-1]))
     listed = "; ".join(words)
     if "worse" in verdicts:
         return "no", f"No: on the test rows {listed}.", None
@@ -159,11 +158,20 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
     return "yes", f"Yes: on the test rows {listed}.", None
 
 
-def _against(called: str, gap: float, verdict: str) -> str:
+def _against(called: str, one: Mapping[str, Any], verdict: str) -> str:
+    gap, rows = one["difference"], count_phrase(one["n"], "row")
+    limits = ""
+    if gap["low"] is not None:
+        ends = (gap["low"], gap["high"]) if verdict != "better" else (-gap["high"], -gap["low"])
+        form = "+.3f" if verdict == "open" else ".3f"
+        limits = "95 % CI {} to {}, ".format(*(signed(end, form) for end in ends))
     if verdict == "open":
-        return f"no difference from {called} can be shown"
+        # After Holm's correction an interval of one comparison may exclude 0.
+        limits = limits if limits and gap["low"] <= 0 <= gap["high"] else ""
+        return f"no difference from {called} can be shown ({limits}{rows})"
     direction = "lower" if verdict == "better" else "higher"
-    return f"its loss is {direction} than that of {called} by {abs(gap):.3f} nats per token"
+    amount = f"{abs(gap['value']):.3f} nats per token"
+    return f"its loss is {direction} than that of {called} by {amount} ({limits}{rows})"
 
 
 def _written(promptings: Mapping[str, Prompting], generated: Generated) -> dict[str, Texts]:
