@@ -241,11 +241,10 @@ def _usual_folds(prepared: PreparedData, valid: int) -> int:
 def folds_conflict(recipe: Recipe, divided: Divided) -> str | None:
     """Why these rows cannot be cross-fitted, as the rest of a sentence about ``train.folds``."""
     columns = divided.table.columns
-    data, one_class = recipe.data, columns.one_class
-    task = divided.recipe.task
-    if task not in LABELLED_TEXT_TASKS or not one_class:
-        task_text = task if one_class else f"data.label_kind={columns.label_kind}"
-        return f"is not supported for {task_text}: it needs texts with one class each"
+    data, task = recipe.data, divided.recipe.task
+    if task not in LABELLED_TEXT_TASKS or not columns.one_class:
+        kind = f"data.label_kind={columns.label_kind}" if task in LABELLED_TEXT_TASKS else task
+        return f"is not supported for {kind}: it needs texts with one class each"
     given = [table.source for table in divided.given]
     if data.valid is not None or (len(given) and data.test is None):
         return VALID_GIVEN

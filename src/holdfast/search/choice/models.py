@@ -204,7 +204,8 @@ def _assess_all(
         try:
             candidate = assess_candidate(rows, name)
         except InputError as error:
-            left_out.append(LeftOut(name, f"{error.what} {error.rule}"))
+            fault = error.rule if error.what == name else f"{error.what} {error.rule}"
+            left_out.append(LeftOut(name, fault))
             notify(Decision(f"candidate {name}", "left out", str(error), prominent=True))
             continue
         candidates.append(candidate)
