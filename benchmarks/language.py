@@ -222,7 +222,7 @@ CLAIM = Claim(
     [
         table({"arm": "Plan"}, COLUMNS, "Plans (seed 0)", part="plans", seed=0),
         lambda lines: comparison(
-            [(DEFAULT_ARM, other) for other in CONFIRMED if other in (UNTRAINED, *PEERS)],
+            [(DEFAULT_ARM, other) for other in CONFIRMED if other != DEFAULT_ARM],
             {
                 "Test loss": Metric("test_loss", digits=3),
                 "General-text loss": Metric("general_loss", digits=3),
