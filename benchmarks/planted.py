@@ -187,8 +187,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "baseline-from-trained",
         "the linear-probe baseline stands on the trained backbone",
         "contract/fit.py",
-        "**self.trained.initial_tensors,",
-        "",
+        "copy_network(self.network.cpu(), self.trained.initial_tensors)",
+        "copy_network(self.network.cpu())",
         (WHOLE,),
     ),
     (

@@ -125,7 +125,7 @@ def test_formats_name_the_task_and_the_packages(monkeypatch: pytest.MonkeyPatch)
         formats.format_of("gguf", "seq2seq")
     with pytest.raises(RecipeError, match="is not a format"):
         formats.format_of("tflite", "text-classification")
-    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MachineError, match="onnxruntime") as lacking:
         formats.format_of("onnx", "text-classification")
     assert "holdfast[export]" in lacking.value.remedy

@@ -6,7 +6,7 @@ from rouge_score import rouge_scorer
 from sacrebleu.metrics import BLEU, CHRF
 
 from holdfast.core.errors import MachineError
-from holdfast.metrics.text_scores import need_packages, overlap_scores, rouge_rows
+from holdfast.metrics.text_scores import need_score_packages, overlap_scores, rouge_rows
 from holdfast.tasks.generation.text_scores import (
     SHOWN,
     Generated,
@@ -163,7 +163,7 @@ def test_the_block_shows_both_sides_and_counts_both_models() -> None:
 def test_an_absent_package_is_named_before_anything_is_trained(monkeypatch) -> None:
     import importlib.util
 
-    need_packages()
+    need_score_packages()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MachineError, match=r"holdfast\[generation\]"):
-        need_packages()
+        need_score_packages()
