@@ -43,9 +43,11 @@ def hash_of(word: str) -> float:
     return float(np.random.default_rng([ord(c) for c in word]).normal())
 
 
-def said(make_table: Make, ask: Callable[[Table], np.ndarray], **more: object) -> dict:
+def said(
+    make_table: Make, ask: Callable[[Table], np.ndarray], tested: int = 200, **more: object
+) -> dict:
     found = find_swaps(reviews(make_table, 200), AXES, SwapQuery(ask, ("no", "yes")), rows=200)
-    test = reviews(make_table, 200, 1)
+    test = reviews(make_table, tested, 1)
     (block,) = confirm_swaps(found, test, ask, **more)["axes"]  # type: ignore[arg-type]
     return block
 
@@ -65,6 +67,12 @@ def test_no_bias_is_settled_as_small(make_table: Make) -> None:
     assert block["status"] == "small"
     assert block["change"]["value"] == 0.0
     assert block["flipped"]["value"] == 0.0
+
+
+def test_a_few_rows_that_did_not_change_do_not_settle_it(make_table: Make) -> None:
+    few, enough = (said(make_table, biased(0.0), tested=rows) for rows in (34, 36))
+    assert (few["status"], few["rows_to_settle"]) == ("undecided", 36)
+    assert enough["status"] == "small"
 
 
 def test_names_that_differ_by_chance_are_no_bias_of_a_group(make_table: Make) -> None:

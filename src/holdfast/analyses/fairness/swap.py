@@ -40,6 +40,8 @@ from holdfast.stats.two_samples import holm
 ALPHA = 0.05
 # Mean changes of a probability: the smallest that is reported, and the limit of a small change.
 MIN_CHANGE, SMALL_CHANGE = 0.01, 0.02
+# Of fewer rows, even if none changes, one in ten may yet (1 − 0.025^(1/36) = 9.7 %).
+FEWEST_ROWS = 36
 # Rows per split where little time may be spent.
 DEFAULT_ROWS = 100
 SHOWN_EXAMPLES, EXAMPLE_LENGTH = 3, 160
@@ -233,7 +235,7 @@ class TestedSwap:
         if q < ALPHA and (not bounded or abs(gap.value) >= MIN_CHANGE):
             return "changes", None
         if bounded and gap.low >= -SMALL_CHANGE and gap.high <= SMALL_CHANGE:
-            return "small", None
+            return ("small", None) if len(self.forms) >= FEWEST_ROWS else ("undecided", FEWEST_ROWS)
         if not bounded:
             return "undecided", None
         codes = np.unique(self.forms.units, return_inverse=True)[1]
