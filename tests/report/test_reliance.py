@@ -115,6 +115,11 @@ def test_what_was_looked_for_and_not_found_is_one_line(told: Any) -> None:
     swap = {"axes": [{"axis": "region", "status": "undecided"}]}
     undecided = {**CLEAN, "fairness": {**CLEAN["fairness"], "swap": swap}}
     assert ": differences between groups." in told(undecided).rest
+    # A group that too few rows have was not tested, and was not found clean.
+    for why in ("undecided", "small"):
+        groups = {**CLEAN["fairness"]["groups"], why: [{"column": "region", "group": "north"}]}
+        found = told({**CLEAN, "fairness": {**CLEAN["fairness"], "groups": groups}}).rest
+        assert "Inconclusive, because of too few rows: differences between groups." in found
 
 
 @pytest.mark.parametrize("section", sorted(ALL))

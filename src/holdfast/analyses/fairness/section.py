@@ -224,7 +224,8 @@ def _differences(run: RunFiles) -> str | None:
     if changes:
         names = first_two(changes)
         parts.append(f"its predictions change when a text names another group ({names})")
-    if not parts and any(one.get("status") == "undecided" for one in axes):
+    swaps_open = any(one.get("status") == "undecided" for one in axes)
+    if not parts and (swaps_open or groups.blocks("undecided") or groups.blocks("small")):
         return UNDECIDED
     return " and ".join(parts) or (CLEAN if groups.get("columns") or axes else None)
 
