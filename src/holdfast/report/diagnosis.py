@@ -128,10 +128,12 @@ def _fact_lines(log: Curves, document: Mapping[str, Any]) -> tuple[tuple[str, st
 
 
 def _remedy(raw: RemedyJson, source: str) -> tuple[str, str]:
-    """The text of a remedy, and its settings. A log of the Transformers trainer gets none: the text
-    names the trainer's arguments."""
+    """The text of a remedy, and its settings, said to be Holdfast's where the log is another
+    trainer's. A log of the Transformers trainer gets none: the text names the trainer's
+    arguments."""
     ours = () if source == TRANSFORMERS else raw["set"]
-    return f"{raw['do'][:1].upper()}{raw['do'][1:]}.", settings_words(ours)
+    end = " In Holdfast:" if ours and source != "holdfast" else ""
+    return f"{raw['do'][:1].upper()}{raw['do'][1:]}.{end}", settings_words(ours)
 
 
 def _chart_positions(log: Curves) -> tuple[Floats, str]:

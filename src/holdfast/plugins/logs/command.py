@@ -245,8 +245,8 @@ def _pattern_lines(curves: Curves, columns: int) -> Iterator[str]:
 
 
 def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
-    """Settings of ``holdfast train``; for a log of the Transformers trainer, the remedy's text
-    names its arguments.
+    """Settings of ``holdfast train``, said to be Holdfast's where the log is another trainer's; for
+    a log of the Transformers trainer, the remedy's text names its arguments.
     """
     from holdfast.core.curves import TRANSFORMERS
 
@@ -256,6 +256,8 @@ def _remedies(curves: Curves, verdict: Verdict, columns: int) -> Iterator[str]:
         # An option and its value stay on one line.
         ours = () if curves.source == TRANSFORMERS else remedy.set
         options = "".join(f" --set{NO_BREAK}{setting}" for setting in ours)
+        if options and curves.source != "holdfast":
+            options = f" (in Holdfast:{options})"
         text = f"    {position}. {remedy.do}{options}"
         lines = wrap(text, columns, "", " " * 7, long_words=False)
         yield from (line.replace(NO_BREAK, " ") for line in lines)
