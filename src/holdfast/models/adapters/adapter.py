@@ -61,7 +61,7 @@ def attach(
     ModelError : the model has nothing that this kind fits.
     """
     need_packages("model.adapter", "peft", install="'holdfast[lora]'")
-    # At its first import it complains of packages that this does not need.
+    # The first import of PEFT logs warnings about optional packages.
     with quiet_transformers():
         import peft  # noqa: F401
     home: Any = home_of(network)

@@ -104,7 +104,8 @@ def app(arguments: Mapping[str, Any]) -> Any:
     """
     checked = _checked_arguments(arguments)
     settings = serving(checked.get("set", "").split())
-    need_packages("serve run", "ray", install="'holdfast[cluster]'")
+    # Ray Serve comes with Ray, but FastAPI, which it imports, only with its extra.
+    need_packages("serve run", "ray", "fastapi", install="'holdfast[cluster]'")
     from ray import serve
 
     # An object sent to a replica is pickled with copies of the objects that it names, but functions
