@@ -19,7 +19,7 @@ def need_packages(what: str, *modules: str, install: str, otherwise: str = "") -
     missing = [
         NAMES.get(module, module.replace("_", "-"))
         for module in modules
-        if not is_installed(module)
+        if importlib.util.find_spec(module) is None
     ]
     if not missing:
         return
@@ -30,8 +30,3 @@ def need_packages(what: str, *modules: str, install: str, otherwise: str = "") -
     )
     remedy = f"pip install {install}{f', or {otherwise}.' if otherwise else ''}"
     raise MachineError(what, rule, None, remedy)
-
-
-def is_installed(module: str) -> bool:
-    """Whether the package of this module is installed; it is not imported."""
-    return importlib.util.find_spec(module) is not None
