@@ -15,6 +15,10 @@ one is below the one that all folds would have chosen, on the other rows.
 
 **Tuned**: whole runs of ``holdfast cv`` on 100 rows, with a small BERT, against what the saved
 model does on 1,000 other rows.
+
+**Cross-fitted**: whole runs of ``holdfast train`` with the default model and plan, which predict
+their own rows out of fold (two folds) and choose the checkpoint on these predictions. The truth is
+what the saved model, and the linear probe fitted on all rows, do on 1,000 other rows.
 """
 
 from __future__ import annotations
@@ -492,18 +496,11 @@ def tuned_cells(seeds: int = 50) -> list[dict[str, Any]]:
     return grid(part=["tuned"], rows=[100], seed=range(seeds), data=("cr", "trec"))
 
 
-def one_tuned(cell: Cell, most: int = 1000) -> Result:
+def one_tuned(cell: Cell) -> Result:
     """A whole ``holdfast cv`` of a small BERT on so many rows, and its model on other rows."""
-    rows = rows_of(cell["data"])
-    order = generator(cell["seed"], "tuned", cell["data"]).permutation(len(rows))
-    mine = stratified(rows, order, cell["rows"], FOLDS)
-    rest = np.setdiff1d(order, mine)[:most]
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         place = Path(name)
-        for file, positions in (("rows", mine), ("rest", rest)):
-            lines = zip(rows.take(positions).texts, rows.take(positions).labels, strict=True)
-            text = "\n".join(json.dumps({"text": t, "label": y}) for t, y in lines)
-            (place / f"{file}.jsonl").write_text(text, "utf-8")
+        write_rows(cell, place)
         recipe = parse(
             {
                 "task": "text-classification",
@@ -530,7 +527,63 @@ def one_tuned(cell: Cell, most: int = 1000) -> Result:
     return made
 
 
+def cross_fitted_cells(seeds: int = 10) -> list[dict[str, Any]]:
+    return grid(part=["cross-fitted"], seed=range(seeds), rows=[100, 300], data=SETS)
+
+
+def one_cross_fitted(cell: Cell) -> Result:
+    """A whole ``holdfast train`` on so many rows, tested on other rows."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
+        place = Path(name)
+        write_rows(cell, place)
+        recipe = parse(
+            {
+                "task": "text-classification",
+                "seed": cell["seed"],
+                "data": {
+                    "path": str(place / "rows.jsonl"),
+                    "test": str(place / "rest.jsonl"),
+                    "text": "text",
+                    "label": "label",
+                },
+                "train": MACHINE,
+            },
+            "benchmark",
+        )
+        started = time.perf_counter()
+        result = train(recipe, place / "run")
+        seconds = time.perf_counter() - started
+    valid, test = result["valid"], result["test"]
+    n, made = valid["n"], {"seconds": round(seconds, 1), "n": valid["n"], "folds": valid["folds"]}
+    for metric in METRICS:
+        one, truth = valid["metrics"][metric], test["metrics"][metric]["value"]
+        made[f"{metric} value"], made[f"{metric} truth"] = round(one["value"], 4), round(truth, 4)
+        made[f"{metric} low"], made[f"{metric} high"] = round(one["low"], 4), round(one["high"], 4)
+    value = valid["metrics"]["accuracy"]["value"]
+    made["plain low"], made["plain high"] = (round(e, 4) for e in wilson(value * n, n))
+    both = {"of folds": valid["baseline"], "of test": result["baseline"]}
+    for key, block in both.items():
+        difference = block["comparison"]["difference"]
+        made |= {f"{key} {end}": round(difference[end], 4) for end in ("value", "low", "high")}
+    made["step"] = result["best_step"]
+    return made
+
+
+def write_rows(cell: Cell, folder: Path, most: int = 1000) -> None:
+    """The cell's rows, and at most so many others, as two files."""
+    rows = rows_of(cell["data"])
+    order = generator(cell["seed"], cell["part"], cell["data"]).permutation(len(rows))
+    mine = stratified(rows, order, cell["rows"], FOLDS)
+    rest = np.setdiff1d(order, mine)[:most]
+    for file, positions in (("rows", mine), ("rest", rest)):
+        lines = zip(rows.take(positions).texts, rows.take(positions).labels, strict=True)
+        text = "\n".join(json.dumps({"text": t, "label": y}) for t, y in lines)
+        (folder / f"{file}.jsonl").write_text(text, "utf-8")
+
+
 def run_one(cell: Cell) -> Result:
+    if cell["part"] == "cross-fitted":
+        return one_cross_fitted(cell)
     if cell["part"] == "tuned":
         return one_tuned(cell)
     if cell["part"] == "race":

@@ -110,6 +110,14 @@ COMPARISON = record(
         "because": optional(text),
     }
 ).named("verdict")
+COMPARED_BASELINE = record(
+    {
+        "what": optional(text),
+        "test": optional(SCORES),
+        "all": optional(list_of(BASELINE)),
+        "comparison": optional(COMPARISON),
+    }
+)
 ROW = record(
     {
         "row": optional(one_of(integer, text)),
@@ -166,20 +174,18 @@ RESULT_SHAPE = record(
             }
         ),
         "test": SCORES,
-        "valid": SCORES,
+        "valid": record(
+            {
+                **SCORE_FIELDS,
+                "out_of_fold": optional(boolean),
+                "folds": optional(count),
+                "baseline": optional(COMPARED_BASELINE),
+            }
+        ),
         "train_probe": SCORES,
         "plain_part": optional(record({"test": optional(SCORES)})),
         "sources": optional(mapping_of(SCORES)),
-        "baseline": optional(
-            record(
-                {
-                    "what": optional(text),
-                    "test": optional(SCORES),
-                    "all": optional(list_of(BASELINE)),
-                    "comparison": optional(COMPARISON),
-                }
-            )
-        ),
+        "baseline": optional(COMPARED_BASELINE),
         "verdict": VERDICT,
         "best_step": optional(integer),
         "last_step": optional(integer),

@@ -91,9 +91,9 @@ def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> di
     for both; where all groups have the same difference, Newcombe's and McNemar's with one row for
     each group; one or two groups have neither.
 
-    ``out_of_fold``: the predictions are those of folds, which share training rows. The limits are
-    moved away from the difference by the root of ``RATE_EFFECT``, and decide without a p-value
-    (``benchmarks/cross_validation.py`` measures how often they hold).
+    ``out_of_fold``: the predictions are those of folds, and the difference is that of models
+    trained on all rows. The limits are moved away from it by the root of ``RATE_EFFECT``, and
+    decide without a p-value (``benchmarks/cross_validation.py`` measures how often they hold).
 
     Raises ``Defect`` if the two do not hold the same rows with the same labels.
     """
@@ -133,7 +133,7 @@ def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> di
         factor = math.sqrt(RATE_EFFECT)
         low, high = (value + factor * (end - value) for end in (difference.low, difference.high))
         interval = str(difference.note).partition(";")[0]
-        note = f"{interval}, widened by √{RATE_EFFECT:g}, because the folds share training rows"
+        note = f"{interval}, widened by √{RATE_EFFECT:g} for the model trained on all rows"
         difference = replace(difference, low=max(-1.0, low), high=min(1.0, high), note=note)
         return {"difference": difference, "p_value": None, "because": f"{count}."}
     if p_value is None or difference.value is None:

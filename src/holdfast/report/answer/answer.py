@@ -137,9 +137,15 @@ def _out_of_fold(result: Block, score: Headline) -> str:
     if other.value is None or other.low is None or other.high is None:
         return ""
     value, ends = number(other.value, score.name), interval(other, score.name)
+    paired = paired_comparison(valid)
+    compared = ""
+    if paired is not None:
+        probe = valid.block("baseline", "test", "metrics").estimate(score.name).value
+        figure = "" if probe is None else f" {number(probe, score.name)}"
+        compared = f"; {PHRASES['linear probe']}{figure} ({difference_text(paired)})"
     return (
         f" Out-of-fold {metric_words(score.name)} on the {rows:,} rows outside the test set: "
-        f"{value} (95 % CI {ends})."
+        f"{value} (95 % CI {ends}){compared}."
     )
 
 

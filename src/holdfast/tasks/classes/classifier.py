@@ -151,12 +151,7 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
         test = scores_block(_score(training_plan, outputs), request.opened_at)
     else:
         outputs = _outputs(table.column("row"), table.column("label"), outer.logits, table)
-        fold_scores = score_out_of_fold(
-            outputs,
-            training_plan.task.classes,
-            outer.folds,
-            extra_metrics=training_plan.extra_metrics,
-        )
+        fold_scores = _score(training_plan, outputs, outer.folds)
         test = {**scores_block(fold_scores), "out_of_fold": True, "folds": outer.folds}
     score_s = time.perf_counter() - start
     valid, probe = _other_rows(request, temperature)
@@ -164,7 +159,7 @@ def score_classifier(request: ScoringRequest, answer: Answer, forward: Forward) 
     blocks = {
         "classes": list(training_plan.task.classes),
         "test": test,
-        "valid": {**scores_block(_score(training_plan, valid)), **_folds_block(request.fitted)},
+        "valid": _valid_block(request.fitted, valid),
         "train_probe": scores_block(_score(training_plan, probe)),
         "baseline": baseline,
         "hardest": hardest(outputs, texts_of(table), training_plan.task.classes),
@@ -255,11 +250,14 @@ def _other_rows(request: ScoringRequest, temperature: float) -> tuple[Outputs, O
     valid_both = _add_extra_features(
         request.fitted, valid_logits, training_plan.splits.valid_rows.table
     )
-    valid = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), valid_both)
+    valid_table = training_plan.splits.valid_rows.table
+    valid = _outputs(
+        training_plan.valid.rows, labels_of(training_plan.valid), valid_both, valid_table
+    )
     labels = labels_of(training_plan.train)[probe]
     rows = training_plan.splits.train_rows.table.take(probe)
     probe_both = _add_extra_features(request.fitted, probe_logits / temperature, rows)
-    train = _outputs(training_plan.train.rows[probe], labels, probe_both)
+    train = _outputs(training_plan.train.rows[probe], labels, probe_both, rows)
     return valid, train
 
 
@@ -305,8 +303,12 @@ def _outputs(rows: Ints, labels: Ints, logits: Floats, table: Table | None = Non
     return Outputs(rows, labels, logits, losses_at(logits, labels, 1.0), groups)
 
 
-def _score(training_plan: TrainingPlan, outputs: Outputs) -> Scores:
-    return score(outputs, training_plan.task.classes, extra_metrics=training_plan.extra_metrics)
+def _score(training_plan: TrainingPlan, outputs: Outputs, folds: int = 0) -> Scores:
+    """``folds``: 0, or the number of the folds whose models predicted the rows."""
+    classes, extra_metrics = training_plan.task.classes, training_plan.extra_metrics
+    if folds:
+        return score_out_of_fold(outputs, classes, folds, extra_metrics=extra_metrics)
+    return score(outputs, classes, extra_metrics=extra_metrics)
 
 
 def part_block(training_plan: TrainingPlan, plain: Outputs, both: Outputs) -> dict[str, Any]:
@@ -323,10 +325,20 @@ def texts_of(table: Table) -> list[str]:
     return [f"{one} ⟂ {two}" for one, two in zip(texts, table.column("text_pair"), strict=True)]
 
 
-def _folds_block(fitted: FittedModel) -> dict[str, Any]:
-    """What ``valid`` reports beside its numbers where no validation row was set aside."""
-    folds = fitted.job.out_of_fold
-    return {} if folds is None else {"out_of_fold": True, "folds": folds.folds}
+def _valid_block(fitted: FittedModel, valid: Outputs) -> dict[str, Any]:
+    """Scores of the validation rows. If none were set aside they are out of fold, with the number
+    of folds and the comparison with the folds' linear probes."""
+    folds, training_plan = fitted.job.out_of_fold, fitted.training_plan
+    if folds is None:
+        return scores_block(_score(training_plan, valid))
+    block = scores_block(_score(training_plan, valid, folds.folds))
+    block |= {"out_of_fold": True, "folds": folds.folds}
+    if folds.probe is None or training_plan.recipe.model.freeze == BACKBONE:
+        return block
+    probe = replace(valid, logits=folds.probe, losses=losses_at(folds.probe, valid.labels, 1.0))
+    scores = brief(_score(training_plan, probe, folds.folds))
+    comparison = to_json(compare(valid, probe, out_of_fold=True))
+    return {**block, "baseline": {"what": PROBE, "test": scores, "comparison": comparison}}
 
 
 def class_answers(
