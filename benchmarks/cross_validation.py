@@ -632,10 +632,13 @@ def conservative_z(value: float, halves: Floats, level: float = 0.95) -> Resampl
     return ResampledMean(value, value - half, value + half, p_value, len(found))
 
 
+def every_cell() -> list[dict[str, Any]]:
+    cheap = [*race_cells(), *dear_cells(), *coverage_cells(), *difference_cells()]
+    return [*cheap, *cross_fitted_cells(), *tuned_cells()]
+
+
 def main() -> None:
-    asked = sys.argv[1:]
-    every = [*race_cells(), *dear_cells(), *coverage_cells(), *difference_cells(), *tuned_cells()]
-    todo = every
+    asked, todo = sys.argv[1:], every_cell()
     if "--only" in asked:
         todo = [c for c in todo if c["part"] == asked[asked.index("--only") + 1]]
     minutes = float(asked[asked.index("--minutes") + 1]) if "--minutes" in asked else None
@@ -703,7 +706,7 @@ Stopping folds early: 64 settings of a probe, ten folds, 200 rows. A rule stops 
 setting that is losing: "chance 0.1" where its probability of still winning is below 0.1,
 "aggressive" and "forgiving" as in arXiv 2405.03389. The regret is how far the test accuracy of the
 chosen setting lies below that of the setting that all folds would have chosen.""",
-    lambda: [*race_cells(), *dear_cells(), *coverage_cells(), *difference_cells(), *tuned_cells()],
+    every_cell,
     finding,
     [
         lambda lines: table(
