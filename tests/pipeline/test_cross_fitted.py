@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from scipy.stats import binomtest
 from tests.kills import KillAt
 
 from holdfast.contract.fit import FittedModel, PreparedData, RunStart
@@ -360,6 +361,25 @@ def test_a_run_says_that_its_validation_is_out_of_fold(
     told = result["valid"]["metrics"]["accuracy"]["value"]
     assert told == pytest.approx(kept["valid_metrics"]["accuracy"])
     assert not (run / "checkpoints").exists()
+
+
+def test_its_own_score_is_for_the_model_trained_on_all_rows_and_compared_with_the_probe(
+    csv: Path, quick: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    valid = go(csv, quick, run, "train.folds=2")["valid"]
+    accuracy, n = valid["metrics"]["accuracy"], valid["n"]
+    rows_only = binomtest(round(accuracy["value"] * n), n).proportion_ci(method="wilson")
+    assert accuracy["low"] < rows_only.low
+    assert accuracy["high"] > rows_only.high
+    lines = [json.loads(line) for line in (run / "events.jsonl").read_text("utf-8").splitlines()]
+    # Step 0 is the linear probe.
+    first = next(line for line in lines if line["event"] == "snapshot")
+    probe = valid["baseline"]["test"]["metrics"]["accuracy"]["value"]
+    assert probe == pytest.approx(first["valid_metrics"]["accuracy"])
+    difference = valid["baseline"]["comparison"]["difference"]
+    assert difference["value"] == pytest.approx(accuracy["value"] - probe)
+    assert difference["low"] <= difference["value"] <= difference["high"]
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_what_these_rows_cannot_tell_is_inconclusive_and_few_rows_are_named() ->
     headline, advice, use = told(classes(0.88, 0.80, 0.22, paired(0.08, -0.04, 0.2, 0.2), n=50))
     assert "(95 % CI 84–91, 50 test rows)" in headline
     assert advice == (
-        "Inconclusive: 50 test rows show no difference from the linear probe (baseline) "
+        "Inconclusive: 50 test rows cannot show a difference from the linear probe (baseline) "
         "(difference +8.0 points, 95 % CI -4.0 to +20.0)."
     )
     assert use == "unsettled"
@@ -100,6 +100,18 @@ def test_more_rows_out_of_fold_than_test_rows_are_told_too(
     said = " Out-of-fold accuracy on the 340 rows outside the test set: 85.9 % (95 % CI 81.8–89.2)."
     assert advice.endswith(said) == is_told
     assert ("Out-of-fold" in advice) == is_told
+
+
+def test_out_of_fold_the_difference_from_the_probe_is_given_with_its_interval() -> None:
+    result = classes(0.90, 0.80, 0.6, paired(0.1, 0.01, 0.2, 0.04), n=60)
+    probe = block(340, accuracy=estimate(0.82, 0.77, 0.87))
+    compared = {"difference": estimate(0.039, 0.002, 0.076), "p_value": None, "because": ""}
+    result["valid"] = block(340, accuracy=estimate(0.859, 0.818, 0.892)) | {"out_of_fold": True}
+    result["valid"]["baseline"] = {"what": "linear probe", "test": probe, "comparison": compared}
+    assert told(result)[1].endswith(
+        "85.9 % (95 % CI 81.8–89.2); linear probe (baseline) 82.0 % (difference +3.9 points, "
+        "95 % CI +0.2 to +7.6)."
+    )
 
 
 def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:

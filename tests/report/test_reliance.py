@@ -142,8 +142,8 @@ def test_where_nothing_can_be_promised_that_is_said(told: Any) -> None:
 @pytest.mark.parametrize(
     ("start", "text"),
     [
-        (None, "It completes 3 training rows verbatim."),
-        (1, "It completes 3 training rows verbatim (base model: 1)."),
+        (None, "The model completes 3 training rows verbatim."),
+        (1, "The model completes 3 training rows verbatim (base model: 1)."),
         (3, None),
     ],
 )

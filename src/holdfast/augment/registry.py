@@ -156,7 +156,7 @@ def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str
     known = all_enrichments()
     for name in enrich:
         if name not in known:
-            rule = "names an unknown enrichment"
+            rule = "names an unknown augmentation"
             raise RecipeError("augment", rule, name, suggest_name(name, [*known]))
     checked = {}
     for name, given in requested_enrichments(enrich).items():

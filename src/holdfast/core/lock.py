@@ -28,8 +28,8 @@ MAX_ATTEMPTS = 100
 PATIENCE_S = 0.5
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 REMEDY = (
-    "Wait for it, or stop it; then go on with `holdfast train … --resume`. A run of its own needs "
-    "another --out."
+    "Wait for it, or stop it and continue with `holdfast train … --resume`. To start another run, "
+    "choose another --out."
 )
 # The descriptors that this process holds locks by.
 _HELD_DESCRIPTORS: set[int] = set()

@@ -100,8 +100,8 @@ def refuse_low_memory(library: str, root: Path = ROOT) -> None:
         if limit.left_mb < required_mb:
             raise MachineError(
                 "this process",
-                f"may take {limit.left_mb:,.0f} MB more ({limit.description}), and what "
-                f"goes with {library} takes {required_mb:,} MB alone",
+                f"may use only {limit.left_mb:,.0f} MB more ({limit.description}), but loading "
+                f"{library} takes {required_mb:,} MB",
                 None,
                 "Raise that limit.",
             )
@@ -125,7 +125,7 @@ def refuse_too_many_threads(name: str, threads: int, root: Path = ROOT) -> None:
     raise MachineError(
         name,
         f"asks for more threads than this machine can use: {usable} usable, and at most "
-        f"{most} threads are taken",
+        f"{most} threads are accepted",
         threads,
         f"Set it to {cores}, or leave it out.",
     )

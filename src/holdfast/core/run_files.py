@@ -83,8 +83,8 @@ ON_PURPOSE = (
 )
 
 BASE_MODEL_REMEDY = (
-    "An adapter answers rightly on the very weights that it was trained on: restore them, or merge "
-    "it when training (model.adapter.merge=true)."
+    "An adapter is correct only with the weights that it was trained on: restore them, or train "
+    "with model.adapter.merge=true."
 )
 
 
@@ -374,7 +374,7 @@ def _check_file(
         actual = file_digest(path) if size == expected["bytes"] else {"bytes": size}
     if actual != {"sha256": expected["sha256"], "bytes": expected["bytes"]}:
         difference = "its SHA-256" if actual["bytes"] == expected["bytes"] else "its size"
-        rule = f"was changed {since}: {difference} is another"
+        rule = f"was changed {since}: {difference} differs"
         raise RunError(str(path), rule, None, _restore_remedy(remedy))
 
 

@@ -310,7 +310,7 @@ def _live_reason(prepared: PreparedData, teachers: Sequence[Teacher]) -> str:
             f"rows are augmented ({', '.join(enrichments)}), and the teacher predicts each "
             "augmented row"
         )
-    rule = f"needs a teacher that can read the student's enriched rows, but {differs}"
+    rule = f"needs a teacher that can read the student's augmented rows, but {differs}"
     raise RecipeError(
         f"augment.{enrichments[0]}", rule, None, "Remove it, or choose a student of its family."
     )

@@ -226,8 +226,8 @@ def choose_prefix_cache(
         return requested, None
     if enriched and requested == "auto":
         because = (
-            f"{len(layers)} first layers are frozen, but enrichment changes rows at every "
-            "use (enrich), so cached outputs would not be used again"
+            f"{len(layers)} first layers are frozen, but augmentation changes rows at every "
+            "use (augment), so cached outputs would not be used again"
         )
         notify(Decision(SETTING, "off", because))
         return "off", None

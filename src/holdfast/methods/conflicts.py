@@ -144,7 +144,7 @@ CONFLICTS: tuple[MethodConflict, ...] = (
     ),
     MethodConflict(
         ("pairing",),
-        "compares two forms of a row, and without enrich they differ only by dropout",
+        "compares two forms of a row, and without augment they differ only by dropout",
         "Set augment.counterfactual=true, or use methods.rdrop instead.",
         condition=lambda query: not query.enrich,
         other_keys=("enrich",),

@@ -40,9 +40,10 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
     (
         "overfit",
         "overfit",
-        "a test over all evaluations shows that the validation loss rose, and at least one of two "
-        "things holds: the predictions got worse, or validation accuracy is far below training "
-        "accuracy",
+        "a test over all evaluations shows that the validation loss rose, and at least one of "
+        "these holds: the predictions got worse; validation accuracy is far below training "
+        "accuracy; or the rows are too few to measure that gap, and more than half of the gain is "
+        "lost again",
     ),
     ("forgetting", "forgetting", "the loss on general text rose while the validation loss did not"),
     ("underfit", "underfit", "the run ended too early to call the model good or bad"),

@@ -141,9 +141,9 @@ def _gap_sentence(random_score: Estimate, test_score: Estimate) -> str:
         return "Here the random split does not overstate the accuracy on new sources."
     certainty = "the 95 % CIs do not overlap" if is_apart else "which may be chance on so few rows"
     return (
-        f"The random split overstates the baseline run's accuracy by {gap:.1f} points "
-        f"({certainty}): near-duplicates and packages from one source are in "
-        "both its training and its test rows."
+        f"With the random split, the baseline run's accuracy is {gap:.1f} points higher "
+        f"({certainty}). Near-duplicates and packages from one source are in both its training and "
+        "its test rows."
     )
 
 

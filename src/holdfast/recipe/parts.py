@@ -112,9 +112,12 @@ class SplitShares(Part):
     @model_validator(mode="after")
     def _check_split_by(self) -> SplitShares:
         if self.held is not None and self.by not in ("group", "source"):
-            raise ValueError("held names groups or sources: set by to group or source too")
+            raise ValueError(
+                "test_groups names groups or sources: also set data.split.by=group or "
+                "data.split.by=source"
+            )
         if self.stable and self.by != "rows":
-            raise ValueError("stable splits rows by their own content: leave by at rows")
+            raise ValueError("stable=true splits rows by content, and needs data.split.by=rows")
         return self
 
     @model_validator(mode="after")

@@ -251,6 +251,6 @@ def _shared_recipe(runs: Sequence[Path]) -> Recipe:
             "several runs",
             "can be averaged only if they clean texts in the same way",
             "; ".join(str(one.treat) for one in recipes),
-            "Give runs with the same `treat`.",
+            "Give runs with the same `clean`.",
         )
     return recipes[0]

@@ -278,6 +278,8 @@ def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong
             "predicted label: check "
             "whether this row's label is wrong"
         )
+    if len(neighbours) == n_labelled == 1:
+        return "the nearest training row has this row's label"
     if n_labelled:
         return f"{n_labelled} of the {len(neighbours)} nearest training rows have this row's label"
     return "the nearest training rows have other labels: examples like this one are missing"

@@ -135,12 +135,12 @@ def _memorized(run: RunFiles) -> str | None:
     if block["verdict"] == "memorized" and degree.strip() != HARDLY:
         limits = f"95 % CI {number(auc.low)}–{number(auc.high)}; " if known else ""
         return (
-            f"It {degree}memorized training rows: membership inference tells them from new rows "
-            f"with AUC {number(auc.value)} ({limits}chance 0.5)"
+            f"The model {degree}memorized training rows: membership inference finds them with "
+            f"AUC {number(auc.value)} ({limits}chance 0.5)"
         )
     if completed and completed > (by_base or 0):
         base = "" if by_base is None else f" (base model: {by_base})"
-        return f"It completes {plural(completed, 'training row')} verbatim{base}"
+        return f"The model completes {plural(completed, 'training row')} verbatim{base}"
     # "Not shown" with few rows does not exclude memorization.
     excluded = auc.high is not None and auc.high <= SMALL_AUC
     return CLEAN if block["verdict"] != "undecided" and excluded else UNDECIDED

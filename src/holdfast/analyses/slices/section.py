@@ -31,7 +31,7 @@ def slices(run: RunFiles) -> Document | None:
     if confirmed:
         test = "Fisher’s exact test" if measure == WRONG else "permutation test"
         lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in confirmed)
-        caption = "Slices with more errors on the test rows"
+        caption = "Slices with significantly more errors on the test rows"
         parts.append(_table(caption, measure, f"{test}, Holm", lines))
         if advice := _advice(confirmed[0], block.block("rows").get("test") or 0):
             parts.append(Passage(advice))
@@ -60,7 +60,7 @@ def _sentence(block: Block, confirmed: list[Block], measure: str) -> str:
         return f"Holdfast tested {tested}. No slice is shown to have more errors on the test rows."
     worst = confirmed[0]
     has = "has" if len(confirmed) == 1 else "have"
-    start = f"Of {tested}, {len(confirmed)} {has} more errors on the test rows too. "
+    start = f"Of {tested}, {len(confirmed)} {has} significantly more errors on the test rows too. "
     if measure != WRONG:
         return f"{start}The slice that costs most: {worst['slice']}."
     return (

@@ -50,15 +50,16 @@ def _sentence(promises: list[Block]) -> str:
     measured = [one for one in promises if one.block("test")]
     if not measured:
         return (
-            "No confidence threshold guarantees a precision: there are too few validation rows, or "
-            "too many errors among them. Expect the accuracy above."
+            "No confidence threshold guarantees a precision of 90 % or more: there are too few "
+            "validation rows, or too many errors among them. Expect the accuracy above."
         )
     best = measured[-1]
     coverage = best.block("test").estimate("coverage")
     return (
         f"Predictions with a confidence of {number(best.get('threshold'), RATE)} or more have a "
-        f"precision of at least {_share(best.number('precision'))}, if new rows are drawn as the "
-        f"validation rows were. This covers {number(coverage.value, RATE)} of the test rows."
+        f"precision of at least {_share(best.number('precision'))} (with 95 % confidence, if new "
+        f"rows are drawn as the validation rows were). This covers {number(coverage.value, RATE)} "
+        "of the test rows."
     )
 
 
@@ -89,7 +90,7 @@ def _guaranteed(run: RunFiles) -> str | None:
         return None
     measured = [one for one in promises if one.block("test")]
     if not measured:
-        return "No confidence threshold guarantees a precision"
+        return "No confidence threshold guarantees a precision of 90 % or more"
     best = measured[-1]
     share = best.block("test").estimate("coverage").value
     return (

@@ -153,7 +153,7 @@ def find_model(
     allowed = _remote_code(name, folder, config, trust)
     if not _has_any(folder, files):
         raise ModelError(
-            name, f"has no {reads}", str(folder), f"Put the model's {reads} files beside it."
+            name, f"has no {reads}", str(folder), f"Put the model's {reads} files in this folder."
         )
     weights, decisions = _weights(name, folder), [*packaged_decisions(name), *allowed]
     if revision is not None and name not in PACKAGED_MODELS and not user_path(name).is_dir():
@@ -174,7 +174,7 @@ def _has_any(folder: Path, files: tuple[str, ...]) -> bool:
 def _adapter_error(name: str) -> ModelError:
     return ModelError(
         name,
-        "holds an adapter (adapter_config.json), which only language models (causal-lm) go on from",
+        "holds an adapter (adapter_config.json), which only causal-lm can train further",
         None,
         "Train with --set model.adapter.merge=true: the saved model is then a plain one.",
     )

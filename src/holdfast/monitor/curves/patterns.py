@@ -131,9 +131,9 @@ def parts_from_metric(facts: CurveFacts) -> Pattern | None:
         f"since {facts.curves.axis} {logged_position(valid.since):g} {facts.curves.valid.name} "
         f"rises by {rise_phrase(valid.rise, valid.floor)}, while {facts.curves.valid_metric.name} "
         f"improves by {change / facts.unit:.3g} points",
-        "the predictions get better, and their probabilities too certain: a few confident errors "
-        "raise the loss. Choose the checkpoint by what you use: the metric for decisions, the loss "
-        "for probabilities (temperature scaling lowers it)",
+        "the predictions improve, but their probabilities become overconfident: a few confident "
+        "errors raise the loss. Choose the checkpoint by what you use: the metric for decisions, "
+        "the loss for probabilities (temperature scaling lowers it)",
     )
 
 

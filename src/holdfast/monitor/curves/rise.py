@@ -144,9 +144,9 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
     open_gap = f"it is not known whether the gap is above {100 * GAP:.0f} points"
     lost = "all" if back >= 1 else percent_phrase(back)
     if back > HALF:
-        words = f"{words}; {open_gap}, but {lost} of what was learned is lost"
+        words = f"{words}; {open_gap}, but {lost} of the earlier decrease of the loss is undone"
         return "overfit", words, "certainty"
-    words = f"{words}; {open_gap}, and only {lost} of what the loss had gained is lost"
+    words = f"{words}; {open_gap}, and only {lost} of its earlier decrease is undone"
     return "inconclusive", words, "certainty"
 
 

@@ -51,7 +51,12 @@ def command(
     ],
     rows: DataOptions,
     between: Annotated[
-        int, typer.Option("--between-alarms", metavar="N", help="Clean rows between false alarms.")
+        int,
+        typer.Option(
+            "--between-alarms",
+            metavar="N",
+            help="Lower bound on the mean number of unchanged rows between false alarms.",
+        ),
     ] = 100_000,
     fail_on: Annotated[
         list[str] | None,

@@ -164,7 +164,7 @@ def usage_lines(form: str, task: str, name: str, threshold: bool) -> list[str]:
         return MERGED_USE.splitlines()
     text = IMAGES_USE if task in IMAGE_TASKS else TEXTS_USE
     below = (
-        ["", "Below its threshold a prediction is `null`: pass these rows to a person."]
+        ["", "Below its threshold a prediction is `null`: have an annotator label these rows."]
         if threshold
         else []
     )

@@ -158,7 +158,7 @@ def merge_adapter(model: Any) -> Any:
     if any(getattr(p, "quant_state", None) is not None for p in model.parameters()):
         raise ModelError(
             "the adapter",
-            "is on quantised weights, which Holdfast does not merge",
+            "is on quantised weights, which this export does not merge",
             name,
             "Train with --set model.adapter.merge=true: the saved model is then a plain one.",
         )

@@ -145,7 +145,7 @@ def start_drift_observer(service: Service, notify: DecisionListener) -> None:
         observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
         # Nobody waits for it, and a defect must be reported.
-        service.log(f"drift is not monitored because of a defect: {type(error).__name__}")
+        service.log(f"drift is not monitored because of a bug in Holdfast: {type(error).__name__}")
         return
     if service.observer_thread is not None:
         for observer in observers:

@@ -209,8 +209,8 @@ class ObserverThread:
             except Exception as error:
                 self.defects += 1
                 self.observers.remove(observer)
-                error_name = type(error).__name__
-                self._log(f"the observer {observer.name} was stopped by a defect: {error_name}")
+                because = f"a bug in Holdfast: {type(error).__name__}"
+                self._log(f"the observer {observer.name} was stopped by {because}")
 
 
 def _deliver(item: Served | Feedback, observer: ServiceObserver) -> None:

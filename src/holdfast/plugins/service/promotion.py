@@ -324,7 +324,8 @@ class PromotionFollower:
                 # The message of a defect may hold anything. A server that stopped following would
                 # not be noticed until a promotion has no effect.
                 self.failures += 1
-                self._log(f"a defect while checking for promotions: {type(error).__name__}")
+                error_name = type(error).__name__
+                self._log(f"a bug in Holdfast while checking for promotions: {error_name}")
 
     def _check(self) -> None:
         if self._store.remade != self._remade:
@@ -349,7 +350,7 @@ class PromotionFollower:
         except Exception as error:
             self.failures += 1
             expected_error = isinstance(error, HoldfastError)
-            reason = str(error) if expected_error else f"a defect: {type(error).__name__}"
+            reason = str(error) if expected_error else f"a bug in Holdfast: {type(error).__name__}"
             self._log(f"{promoted.model} was promoted but cannot be served: {reason}")
             body: dict[str, Any] = {"to": promoted.model, "still": self._lineup.facts.model}
             self._store.append(Event(FAILED, time.time(), {**body, "because": reason}))

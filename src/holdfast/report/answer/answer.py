@@ -184,7 +184,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
         )
     if not paired.apart:
         costs_less = f" The {other} costs less." if better_baselines else ""
-        words = f"Inconclusive: {test_row_text(result)} show no difference from the {other}"
+        words = f"Inconclusive: {test_row_text(result)} cannot show a difference from the {other}"
         return f"{words} ({difference_text(paired)}).{costs_less}", "unsettled"
     guess = next((what for what in score.others if what in GUESSES), None)
     if guess and _includes_guess(score, score.others[guess]):

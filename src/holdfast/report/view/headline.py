@@ -19,14 +19,18 @@ VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
     "learning": ("good", "The validation loss fell during training."),
     "healthy": ("good", "The run converged: its validation loss shows no significant rise."),
     "underfit": ("warn", "Underfitting: the model has not learned enough yet."),
-    "overfit": ("warn", "Overfitting: the model fits the training rows much better than new rows."),
+    "overfit": ("warn", "Overfitting: the validation loss rose, but the training loss did not."),
     "memorizing": (
         "warn",
-        "Memorization: the model fits nearly all training rows and scores lower on new rows.",
+        "Memorization: the model learned single training rows instead of patterns that hold "
+        "for new rows.",
     ),
     "miscalibrated": ("warn", "Miscalibration: the predicted probabilities became overconfident."),
     "diverging": ("bad", "The training diverged."),
-    "leaking": ("bad", "Possible data leakage: the result is implausibly good."),
+    "leaking": (
+        "bad",
+        "Possible data leakage: validation rows or their labels may have been visible in training.",
+    ),
     "noisy_labels": ("warn", "Noisy labels: a notable share of the labels looks wrong."),
     "forgetting": ("warn", "Forgetting: the model lost some of what the base model knew."),
     "inconclusive": ("unsure", "There is too little evidence to judge this run."),

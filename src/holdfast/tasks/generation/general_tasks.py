@@ -311,8 +311,10 @@ def _sentence(everything: dict[str, Any], sets: Sequence[Mapping[str, Any]]) -> 
     text += f"English sentences (base model: {counts[0]})"
     fell = [line["name"] for line in sets if line["verdict"] == "fell"]
     if everything["before"]["low"] <= 0.5:
-        return f"{text}. No loss can be measured: the base model may be no better than chance."
+        chance = "the base model may be no better than chance"
+        return f"{text}. No drop in accuracy can be measured: {chance}."
     if fell or everything["verdict"] == "fell":
         return f"{text}. Its accuracy fell: {', '.join(fell) or 'over all pairs'}."
     lost = max(0.0, -100 * gap["low"])
-    return f"{text}: no loss is shown, and a loss of more than {lost:.0f} points is excluded."
+    excluded = f"a drop of more than {lost:.0f} points is excluded"
+    return f"{text}: no drop in accuracy is shown, and {excluded}."

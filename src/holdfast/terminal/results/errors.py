@@ -127,8 +127,8 @@ def _robustness(block: RobustnessJson | None) -> list[str]:
         return []
     rate, numbers = block["what"] == "wrong", block["what"] == "absolute error"
     lines = [
-        f"  {block['n']} of {block['of']} test rows (use {block['openings']} of the test set after "
-        "the test score):"
+        f"  {block['n']} of {block['of']} test rows (uses of the test set after the test score: "
+        f"{block['openings']}):"
     ]
     for name, one in block["changes"].items():
         lines.append(f"  {'!' if one['worse'] else ' '} {name}: {_change_text(one, rate, numbers)}")

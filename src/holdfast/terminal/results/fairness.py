@@ -52,8 +52,9 @@ def _trade_off(one: TradeJson) -> str:
     gain = one["gain"]
     return (
         f"{one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
-        f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; changing "
-        f"predictions at random to the same gap would give {100 * one['line']:.1f} %: "
+        f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; giving "
+        "random rows the most frequent class until the gap is the same would give "
+        f"{100 * one['line']:.1f} %: "
         f"{one['verdict']} ({signed(100 * gain['value'])} points, 95 % CI "
         f"{signed(100 * gain['low'])} to {signed(100 * gain['high'])})"
     )

@@ -23,10 +23,9 @@ def threshold_text(document: Mapping[str, Any], columns: int) -> str:
         if document["broken_in"]:
             broken = (
                 f"at most {100 * document['broken_in']:g} % of 1,000 resamplings on four data sets"
+                " (a resampling without a guarantee counts as kept)"
             )
-            lines.append(
-                ("Error rate", f"measured: broken in {broken} (no guarantee counts as kept)")
-            )
+            lines.append(("Error rate", f"measured: broken in {broken}"))
     for name, split in (("Validated", "valid"), ("Test", "test")):
         if document[split] and "coverage" in document[split]:
             chosen = "; the threshold was chosen on these rows" if split == "valid" else ""

@@ -119,9 +119,9 @@ class ComparisonObserver:
                 self._failing = True
             except Exception as error:
                 # The message of a defect may contain a text.
-                error_name = type(error).__name__
-                self._summary = {**self._summary, "off": f"stopped by a defect: {error_name}"}
-                self._log(f"the comparison was stopped by a defect: {error_name}")
+                because = f"stopped by a bug in Holdfast: {type(error).__name__}"
+                self._summary = {**self._summary, "off": because}
+                self._log(f"the comparison was {because}")
                 return
             pause = max(self._update_interval_s, MIN_IDLE_RATIO * (time.monotonic() - started))
 

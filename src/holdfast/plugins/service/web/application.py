@@ -52,7 +52,7 @@ REFUSALS = {
     408: "The request did not arrive in time",
     413: "The body is too long",
     415: "The body is not JSON, or is compressed",
-    500: "A defect of Holdfast; its number is in the log",
+    500: "A bug in Holdfast; its number is in the log",
     503: "Full, loading or shutting down: retry after Retry-After",
 }
 BODY_ONLY = (408, 413, 415)
@@ -156,8 +156,8 @@ class Application:
         if known is not None and (fault := fault_from_error(known)) is not None:
             return fault
         number = secrets.token_hex(6)
-        self.service.log(f"a defect in {name} ({number}): {_trace(error)}")
-        rule = "has a defect; your request is not the cause"
+        self.service.log(f"a bug in Holdfast, in {name} ({number}): {_trace(error)}")
+        rule = "has a bug; your request is not the cause"
         remedy = "The service's log has the traceback under this number."
         return Fault(500, "Holdfast", rule, number, remedy, reason="defect")
 
