@@ -574,7 +574,7 @@ def write_rows(cell: Cell, folder: Path, most: int = 1000) -> None:
     rows = rows_of(cell["data"])
     order = generator(cell["seed"], cell["part"], cell["data"]).permutation(len(rows))
     mine = stratified(rows, order, cell["rows"], FOLDS)
-    rest = np.setdiff1d(order, mine)[:most]
+    rest = order[~np.isin(order, mine)][:most]
     for file, positions in (("rows", mine), ("rest", rest)):
         lines = zip(rows.take(positions).texts, rows.take(positions).labels, strict=True)
         text = "\n".join(json.dumps({"text": t, "label": y}) for t, y in lines)

@@ -283,3 +283,4 @@ def test_the_smallest_margin_is_a_margin(holdfast: Any, finished_run: Path) -> N
     done = holdfast("compare", finished_run, finished_run, "--margin", "1e-300", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["verdict"] == "undecided"
+    assert "A and B are the same model" in done.err

@@ -278,8 +278,9 @@ class StoppingRule:
             return ()
         return (
             Stop(
-                f"a further gain of {worth:.2g} in validation loss is unlikely: its probability is "
-                f"{percent_phrase(gain_outlook.chance)}, below {percent_phrase(costs.chance)}",
+                "the rest of the plan is unlikely to lower the validation loss by another "
+                f"{worth:.2g}: the probability is {percent_phrase(gain_outlook.chance)}, below "
+                f"{percent_phrase(costs.chance)}",
                 gain=gain_outlook.gain,
                 error=gain_outlook.error,
                 chance=gain_outlook.chance,

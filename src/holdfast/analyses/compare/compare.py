@@ -242,6 +242,8 @@ def _make_comparison(
     aligned = [
         _match_spelling(label_type, labels, [one[int(row)] for row in rows]) for one in predictions
     ]
+    if contenders[0].path == contenders[1].path:
+        warnings = ("A and B are the same model: they cannot differ", *warnings)
     groups = table.column("group") if table.has_groups else None
     class_differences = (
         _class_differences(contenders) if label_type in ("class", "several") else None
