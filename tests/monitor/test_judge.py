@@ -79,6 +79,20 @@ def test_too_few_rows_say_how_many_would_be_needed(history) -> None:
     assert needed > 15
 
 
+@pytest.mark.parametrize(
+    ("n", "noise", "end", "helps"), [(15, 0.4, 0.43, False), (36, 0.05, 0.41, True)]
+)
+def test_another_split_is_advised_only_if_it_has_the_rows_that_would_decide(
+    history, n, noise, end, helps
+) -> None:
+    train, valid = [CHANCE, 0.4, 0.3, 0.25], [CHANCE, 0.50, 0.42, end]
+    verdict = judge(history(train, valid, n=n, noise=noise, seed=3 * (not helps)))
+    assert verdict.label == "inconclusive"
+    (needed,) = (e.value for e in verdict.evidence if e.name == "validation_rows_needed")
+    assert (n < needed <= n * 25 / 15) == helps
+    assert any("data.split.valid=0.25" in remedy.set for remedy in verdict.remedies) == helps
+
+
 def test_overfit_names_the_step_after_the_best_its_cause_and_runnable_remedies(history) -> None:
     verdict = judge(history(*TABLE[3][1:]))
     assert verdict.since_step == 300

@@ -31,6 +31,8 @@ from holdfast.fits.cross_fitting import (
 )
 from holdfast.fits.fit import FitPlace
 from holdfast.fits.row_use import learning_rows
+from holdfast.fits.run_facts import make_run_facts
+from holdfast.monitor.remedies import MOST_VALID
 from holdfast.pipeline.main import train
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import load_and_divide
@@ -181,6 +183,12 @@ def test_what_is_added_in_a_fold_is_worked_out_from_its_own_rows(prepared: Prepa
         assert sorted([*learned, *held]) == list(range(ROWS))
         assert len(held) < len(learned)
         assert not np.isin(prepared.units[held], prepared.units[learned]).any()
+
+
+def test_a_larger_validation_split_is_no_remedy_where_all_rows_validate(
+    fitted: FittedModel,
+) -> None:
+    assert set(MOST_VALID) <= set(make_run_facts(fitted.training_plan).refused)
 
 
 def test_the_probe_is_judged_out_of_fold(fitted: FittedModel) -> None:

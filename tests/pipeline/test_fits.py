@@ -19,6 +19,7 @@ from holdfast.core.machine import MemoryLimit
 from holdfast.fits import compose
 from holdfast.fits.compose import make_training_plan, model_size
 from holdfast.fits.run_facts import make_run_facts
+from holdfast.monitor.remedies import MOST_VALID
 from holdfast.plan import defaults
 from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
 from holdfast.prepare.model import prepare_divided
@@ -283,6 +284,10 @@ def test_the_default_plan_of_a_large_sentence_encoder_is_not_called_too_large(
 def test_the_limit_on_updates_is_a_fact_of_the_run(make: Make) -> None:
     assert make_run_facts(make("train.max_steps=2")).step_limit == 2
     assert make_run_facts(make()).step_limit is None
+
+
+def test_a_larger_validation_split_may_help_where_rows_are_set_aside(make: Make) -> None:
+    assert not {*MOST_VALID} & {*make_run_facts(make()).refused}
 
 
 def test_the_ratio_is_said_a_row_and_a_token() -> None:

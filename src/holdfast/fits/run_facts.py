@@ -30,7 +30,7 @@ from holdfast.models.adapters.targets import find_targets
 from holdfast.models.base import Network
 from holdfast.models.layers import count_parameters
 from holdfast.monitor.judge import judge
-from holdfast.monitor.remedies import FIXED
+from holdfast.monitor.remedies import FIXED, MOST_VALID
 from holdfast.plan.defaults import resolve_settings
 from holdfast.prepare.general import methods_with_general, missing_rows_error
 from holdfast.prepare.rows import check_names
@@ -74,6 +74,10 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
     plan, network = training_plan.plan, training_plan.loaded.network
     recipe: Recipe = training_plan.recipe
     probe = probe_positions(training_plan.train.rows, plan.probe_rows, plan.seed)
+    # Cross-fitting: every training row is a validation row already.
+    all_validate = len(training_plan.valid) > 0 and bool(
+        np.isin(training_plan.valid.rows, training_plan.train.rows).all()
+    )
     # The label type, where it was inferred from the rows.
     if label_type := training_plan.prepared.rows.columns.label_kind:
         recipe = recipe.with_changes(data={"label_kind": label_type})
@@ -92,7 +96,7 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         first_seen=first_use_steps(
             plan.phases, training_plan.splits.training_examples, plan.seed, probe
         ),
-        refused=refused_settings(recipe, network),
+        refused=(*refused_settings(recipe, network), *(MOST_VALID if all_validate else ())),
     )
 
 

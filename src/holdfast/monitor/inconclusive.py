@@ -13,13 +13,14 @@ from holdfast.monitor.detectors.progress import better_than_chance
 from holdfast.monitor.detectors.rises import rise_evidence, rise_words
 from holdfast.monitor.evidence import AccuracyGap
 from holdfast.monitor.history import History
-from holdfast.monitor.remedies import Remedies, remedies_for
+from holdfast.monitor.remedies import MOST_VALID, Remedies, remedies_for
 from holdfast.monitor.symptom import Symptom, difference_evidence, evidence_item
 from holdfast.stats.paired_tests import rows_needed_for_power
 
 # The usual power of a planned experiment (Cohen 1988), and the confidence that the spread is not
 # larger.
 POWER, SURE = 0.8, 0.8
+LARGER_SPLIT = 0.25 / 0.15  # the validation rows by ``MOST_VALID`` ÷ those by default
 MOST_SPREADS = 1e5  # spread ÷ relevant difference: above it no number of rows is worth naming
 
 
@@ -85,7 +86,7 @@ def _undecided_gap(history: History, gap: AccuracyGap | None) -> Symptom:
         remedies = (*remedies_for("few rows"), *remedies_for("miscalibrated"))
         if gap is None:
             before += " without the accuracy on training and validation rows it is unknown whether"
-            return _with_rows_needed(f"{before} {question}", None, evidence, remedies)
+            return _with_rows_needed(f"{before} {question}", 0, None, evidence, remedies)
     assert gap is not None
     if not history.has_risen:
         question = f"it is more than {100 * limits.GAP:.0f} points lower on new rows"
@@ -95,7 +96,7 @@ def _undecided_gap(history: History, gap: AccuracyGap | None) -> Symptom:
     n = len(history.raw)
     needed = rows_to_clear(n, (gap.high - gap.low) / 2, abs(gap.value - limits.GAP))
     because = f"{before} {n} validation rows are too few to decide whether {question}"
-    return _with_rows_needed(because, needed, evidence, remedies)
+    return _with_rows_needed(because, n, needed, evidence, remedies)
 
 
 def rows_needed(gap: Floats, small: float) -> int | None:
@@ -113,8 +114,7 @@ def rows_needed(gap: Floats, small: float) -> int | None:
     )
     if needed is None or needed <= len(gap):
         return None
-    # Two digits: the standard deviation that it is based on is no more precise.
-    return int(float(f"{needed:.2g}"))
+    return _two_digits(needed)
 
 
 def rows_to_clear(n: int, half: float, short: float) -> int | None:
@@ -130,7 +130,14 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
     needed = float(ndtri(limits.INTERVAL_LEVEL) + ndtri(POWER)) * error
     if not ndtri(limits.INTERVAL_LEVEL) * error > short > MOST_SPREADS**-1:
         return None
-    return int(float(f"{math.ceil(n * (needed / short) ** 2):.2g}"))
+    return _two_digits(n * (needed / short) ** 2)
+
+
+def _two_digits(rows: float) -> int:
+    """``rows`` rounded up to two significant digits: the spread that it is based on is no more
+    precise. Up, so that it is never the number of rows that were too few."""
+    unit = 10 ** max(0, math.floor(math.log10(rows)) - 1)
+    return math.ceil(rows / unit) * unit
 
 
 def _undecided(
@@ -141,14 +148,17 @@ def _undecided(
         difference_evidence("valid_recent_change", history.recent_change, history.last_step),
         difference_evidence("valid_best_against_first", history.gain_over_first, history.last_step),
     )
-    return _with_rows_needed(because, rows_needed(gap, small), evidence, remedies)
+    return _with_rows_needed(because, len(gap), rows_needed(gap, small), evidence, remedies)
 
 
 def _with_rows_needed(
-    because: str, needed: int | None, evidence: tuple[Evidence, ...], remedies: Remedies
+    because: str, n: int, needed: int | None, evidence: tuple[Evidence, ...], remedies: Remedies
 ) -> Symptom:
-    """The symptom with the number of validation rows that would decide, where it is known."""
+    """The symptom with the number of validation rows that would decide in place of ``n``, where it
+    is known. Another split of the same rows is no remedy if it would not have so many."""
     if needed:
+        if needed > LARGER_SPLIT * n:
+            remedies = tuple(one for one in remedies if one.set != MOST_VALID)
         because += f" (about {needed:,} validation rows would decide)"
         evidence = (*evidence, evidence_item("validation_rows_needed", float(needed)))
     return Symptom(because, label="inconclusive", evidence=evidence, remedies=remedies)

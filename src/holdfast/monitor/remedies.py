@@ -126,6 +126,7 @@ FINDINGS: Mapping[str, tuple[str, ...]] = {
     "copying": ("read texts", "train less", "adapter"),
     "repeating": ("beams", "learn more"),
     "few rows": ("more rows", "more validation"),
+    "few training rows": ("more rows",),
     "no rows": ("keep validation",),
 }
 

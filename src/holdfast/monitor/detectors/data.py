@@ -310,7 +310,7 @@ def few_rows(history: History) -> Symptom | None:
             evidence_item("probe_loss_gain_of_the_last_doubling", gain),
             evidence_item("train_rows", full),
         ),
-        remedies=remedies_for("few rows"),
+        remedies=remedies_for("few training rows"),
     )
 
 
