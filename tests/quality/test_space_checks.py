@@ -12,6 +12,7 @@ import pytest
 from holdfast.core.wording import percent_phrase
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
+from holdfast.quality.runner import run_checks
 from holdfast.quality.views import Embedded, OtherColumns, TableRows, Tokenized
 
 # 300 words without digits, which would count as numbers.
@@ -59,6 +60,13 @@ def test_the_same_in_other_words_is_found_with_conflicts_and_leaks() -> None:
     assert leaks.finding.rows == (0, 1, 2, 3)
     assert leaks.finding.score == 1.0
     assert {e.other_file for e in leaks.examples} == {"test.csv"}
+
+
+def test_what_compares_files_is_skipped_where_there_is_one_file() -> None:
+    view = seen(sentences(40), ["no", "yes"] * 20)
+    skipped = run_checks(view.rows.table, [view]).skipped
+    assert {"semantic_leaks", "shift"} <= set(skipped)
+    assert all("--against FILE" in skipped[name] for name in ("semantic_leaks", "shift"))
 
 
 def test_copies_word_for_word_are_no_semantic_ones() -> None:

@@ -136,7 +136,7 @@ def rows_to_clear(n: int, half: float, short: float) -> int | None:
 def _two_digits(rows: float) -> int:
     """``rows`` rounded up to two significant digits: the spread that it is based on is no more
     precise. Up, so that it is never the number of rows that were too few."""
-    unit = 10 ** max(0, math.floor(math.log10(rows)) - 1)
+    unit = int(10 ** max(0, math.floor(math.log10(rows)) - 1))
     return math.ceil(rows / unit) * unit
 
 

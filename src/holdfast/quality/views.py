@@ -199,11 +199,6 @@ class TableCopies:
         return f", and would inflate the measured accuracy by {price}" if price else ""
 
 
-def needs_other_file(copied: TableCopies) -> str:
-    """Why rows cannot be compared with another file; empty if they can."""
-    return "" if copied.others else "no other file is given: --against FILE"
-
-
 @dataclass(frozen=True)
 class Embedded:
     """The table as vectors (embeddings) of a model.
@@ -355,3 +350,8 @@ def image_sample(rows: TableRows) -> ImageSample:
     """The view of a table of image files."""
     paths: list[str] = rows.table.column("path")
     return ImageSample(rows, lambda at: read_image(paths[at]).image)
+
+
+def needs_other_file(view: TableCopies | Embedded | Images) -> str:
+    """Why rows cannot be compared with another file; empty if they can."""
+    return "" if view.others else "no other file is given: --against FILE"

@@ -9,7 +9,7 @@ from holdfast.duplicates.images import have_different_content, near_duplicate_im
 from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
-from holdfast.quality.views import Images, TableRows
+from holdfast.quality.views import Images, TableRows, needs_other_file
 
 _LIKENESS = "correlation {:.3f}"
 _CANNOT_SEE = (
@@ -55,7 +55,7 @@ def image_conflicts(view: Images) -> CheckResult | None:
     return conflicts_result(view.copies, view.rows, _LIKENESS, wording, "warn", quote_texts=False)
 
 
-@check(Images, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
+@check(Images, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE, skip_reason=needs_other_file)
 def image_leaks(view: Images) -> CheckResult | None:
     """Lists the images that have a near-duplicate in another folder. The check ``leaks`` lists
     exact duplicates. Score: the largest share of a folder's images that have a near-duplicate in

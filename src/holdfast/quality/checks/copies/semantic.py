@@ -8,7 +8,7 @@ from holdfast.duplicates.vectors import SimilarPairs
 from holdfast.quality.check import CheckResult, check, has_classes, result
 from holdfast.quality.pairs import conflicts_result, leaks_result, pair_examples, paired_rows
 from holdfast.quality.single import excerpt
-from holdfast.quality.views import Embedded, TableRows
+from holdfast.quality.views import Embedded, TableRows, needs_other_file
 
 _LIKENESS = "similarity {:.2f}"
 _CANNOT_SEE = (
@@ -66,7 +66,7 @@ def semantic_conflicts(view: Embedded) -> CheckResult | None:
     )
 
 
-@check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE)
+@check(Embedded, cannot_see=_CANNOT_SEE, error_rate=_ERROR_RATE, skip_reason=needs_other_file)
 def semantic_leaks(view: Embedded) -> CheckResult | None:
     """Lists the rows that have a paraphrase in another file. The check ``leaks`` lists duplicates
     by words. Score: the largest share of another file's rows that have a paraphrase in the

@@ -56,6 +56,7 @@ class _Shift:
     cannot_see="A shift in the meaning of the labels, and a shift that the encoder cannot see.",
     error_rate="At most 1 % of files from the same distribution. It reported none of 160 random "
     "splits of CR, MR, TREC and BANKING77 into 600 and 250 rows.",
+    skip_reason=needs_other_file,
 )
 def shift(view: Embedded) -> CheckResult | None:
     """Reports a file whose distribution differs from the table's: an out-of-fold classifier on the
