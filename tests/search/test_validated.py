@@ -166,6 +166,18 @@ def test_the_scores_are_those_of_the_rows_out_of_fold(crossed: Path) -> None:
     assert result["valid"]["n"] == len(label)
 
 
+def test_folds_in_bfloat16_are_scored_by_the_predictions_that_are_stored(
+    search_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = search_recipe.with_changes(train={**CUT["train"], "precision": "bfloat16"})
+    result = train(recipe, tmp_path / "run", procedure=CrossValidation(2))
+    table = parquet.read_table(tmp_path / "run" / "folds.parquet").to_pandas()
+    for one in result["cv"]["per_fold"]:
+        own = table[table["fold"] == one["fold"]]
+        loss = log_loss(own["label"], np.array([*own["probabilities"]]), labels=result["classes"])
+        assert one["metrics"]["loss"]["value"] == pytest.approx(loss, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_repeats_score_every_row_again_and_the_score_is_their_mean(
     search_recipe: Recipe, tmp_path: Path

@@ -34,7 +34,7 @@ from holdfast.search.job import FitEvaluations, FitJob, FitResult, FitWatch, Fol
 from holdfast.split.folds import make_folds
 from holdfast.stats.temperature import losses_at
 from holdfast.training.listeners.progress import UpdateProgress
-from holdfast.training.machine.machine import flushed_subnormals
+from holdfast.training.machine.machine import flushed_subnormals, make_accelerator
 from holdfast.training.machine.signals import terminate_like_interrupt
 
 if TYPE_CHECKING:
@@ -325,6 +325,8 @@ def _held_out_scores(fitted: FittedModel, table: Table) -> FoldScores:
     from holdfast.runs.predictor import Predictor
     from holdfast.runs.scoring import save_model
 
+    # In float32, like the saved model: with bfloat16, a probability near 0.5 may change sides.
+    fitted = replace(fitted, job=replace(fitted.job, accelerator=make_accelerator("float32")))
     # The model is saved for the facts that answering needs.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         saved = save_model(Path(folder), fitted)
