@@ -236,6 +236,8 @@ def _paired(run: RunFiles, name: str) -> PairedView | None:
     rate = is_rate(raw.text("metric", name))
     format_value = points if rate else compact
     known = difference.low is not None and difference.high is not None
+    # The counts alone: the verdict and the test stand before them.
+    counts, colon, _ = raw.text("because", difference.why or "").partition(": ")
     return PairedView(
         verdict=verdict,
         difference=f"{format_value(difference.value)}{' points' if rate else ''}",
@@ -244,7 +246,7 @@ def _paired(run: RunFiles, name: str) -> PairedView | None:
         test=f"{raw.text('test', 'paired test')}, {p_value(p)}"
         if (p := raw.get("p_value")) is not None
         else FOLDS_SHARE_ROWS * ("widened" in str(difference.note)),
-        because=raw.text("because", difference.why or ""),
+        because=f"{counts}." if colon else counts,
     )
 
 
