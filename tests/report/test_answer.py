@@ -114,6 +114,29 @@ def test_out_of_fold_the_difference_from_the_probe_is_given_with_its_interval() 
     )
 
 
+@pytest.mark.parametrize(
+    ("gain", "low", "is_better"),
+    [(0.02, 0.002, True), (0.02, -0.002, False), (-0.02, 0.002, False)],
+)
+def test_the_rows_out_of_fold_may_show_what_few_test_rows_cannot(
+    gain: float, low: float, is_better: bool
+) -> None:
+    result = classes(0.80 + gain, 0.80, 0.6, paired(gain, gain - 0.1, gain + 0.1, 0.7), n=60)
+    probe = block(340, accuracy=estimate(0.82, 0.77, 0.87))
+    compared = {"difference": estimate(0.039, low, 0.076), "p_value": None, "because": ""}
+    result["valid"] = block(340, accuracy=estimate(0.859, 0.818, 0.892)) | {"out_of_fold": True}
+    result["valid"]["baseline"] = {"what": "linear probe", "test": probe, "comparison": compared}
+    _, advice, use = told(result)
+    assert (use == "yes") == is_better
+    if is_better:
+        assert advice == (
+            "Worth using: out of fold it is better than the linear probe (baseline) by 3.9 points "
+            "(95 % CI 0.2 to 7.6). 60 test rows alone cannot show a difference (difference "
+            "+2.0 points, 95 % CI -8.0 to +12.0). Out-of-fold accuracy on the 340 rows outside the "
+            "test set: 85.9 % (95 % CI 81.8–89.2); linear probe (baseline) 82.0 %."
+        )
+
+
 def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
     headline, advice, use = told(classes(0.70, 0.76, 0.22, paired(-0.06, -0.11, -0.01, 0.02)))
     assert headline.startswith("No better than the linear probe (baseline): accuracy 70 %")

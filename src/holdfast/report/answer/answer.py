@@ -13,6 +13,7 @@ from holdfast.report.answer.score import (
     LOWER_IS_BETTER,
     PHRASES,
     Headline,
+    Paired,
     Use,
     advantage_text,
     compared_baseline,
@@ -101,7 +102,8 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
             opening = f"Lower loss than the {simpler}, {unshown}"
         headline = f"{opening}: {lower_first(headline)}"
     advice, use = update_advice(result, *_advice(result, score, better_baselines))
-    return RunAnswer(headline, f"{advice}{_rare_class(result)}{_out_of_fold(result, score)}", use)
+    folded = _out_of_fold(result, score, is_stated="out of fold" in advice)
+    return RunAnswer(headline, f"{advice}{_rare_class(result)}{folded}", use)
 
 
 # Below this number one row changes the recall of a class by more than ten points.
@@ -126,9 +128,17 @@ def _rare_class(result: Block) -> str:
     return f" Class {name!r} has only {has}; its recall is {value} % (95 % CI {low}–{high})."
 
 
-def _out_of_fold(result: Block, score: Headline) -> str:
-    """The score of the other rows out of fold, where they are more than the test rows: an accuracy
-    of 60 test rows may be 4 points off by chance. Empty in other runs."""
+def _folded_comparison(result: Block) -> Paired | None:
+    """The paired comparison with the linear probe out of fold, where more rows are predicted so
+    than there are test rows: an accuracy of 60 rows may be 4 points off by chance."""
+    valid = result.block("valid")
+    is_larger = (valid.whole("n") or 0) > (result.block("test").whole("n") or 0)
+    return paired_comparison(valid) if valid.get("out_of_fold") and is_larger else None
+
+
+def _out_of_fold(result: Block, score: Headline, is_stated: bool) -> str:
+    """The score of the other rows out of fold, where they are more than the test rows; with its
+    difference from the linear probe, unless it ``is_stated`` already. Empty in other runs."""
     valid = result.block("valid")
     rows = valid.whole("n") or 0
     if not valid.get("out_of_fold") or rows <= (result.block("test").whole("n") or 0):
@@ -137,12 +147,13 @@ def _out_of_fold(result: Block, score: Headline) -> str:
     if other.value is None or other.low is None or other.high is None:
         return ""
     value, ends = number(other.value, score.name), interval(other, score.name)
-    paired = paired_comparison(valid)
+    paired = _folded_comparison(result)
     compared = ""
     if paired is not None:
         probe = valid.block("baseline", "test", "metrics").estimate(score.name).value
         figure = "" if probe is None else f" {number(probe, score.name)}"
-        compared = f"; {PHRASES['linear probe']}{figure} ({difference_text(paired)})"
+        difference = "" if is_stated else f" ({difference_text(paired)})"
+        compared = f"; {PHRASES['linear probe']}{figure}{difference}"
     return (
         f" Out-of-fold {metric_words(score.name)} on the {rows:,} rows outside the test set: "
         f"{value} (95 % CI {ends}){compared}."
@@ -182,6 +193,15 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
             f"The {other} costs less.",
             "unsettled",
         )
+    if not paired.apart and not better_baselines and paired.gain > 0:
+        folded = _folded_comparison(result)
+        if folded is not None and folded.apart and folded.gain > 0:
+            return (
+                f"Worth using: out of fold it is better than the {other} {advantage_text(folded)}. "
+                f"{test_row_text(result)} alone cannot show a difference "
+                f"({difference_text(paired)}).",
+                "yes",
+            )
     if not paired.apart:
         costs_less = f" The {other} costs less." if better_baselines else ""
         words = f"Inconclusive: {test_row_text(result)} cannot show a difference from the {other}"
