@@ -13,6 +13,7 @@ import numpy as np
 
 from holdfast.contract.fit import FittedModel, ScoringRequest
 from holdfast.contract.inference import PredictionType, Scorer
+from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, need_run
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
@@ -69,18 +70,19 @@ def other_rows(request: ScoringRequest) -> dict[str, Any]:
     precision.
     """
     training_plan = request.training_plan
-    everything = np.arange(len(training_plan.valid))
+    everything, splits = np.arange(len(training_plan.valid)), training_plan.splits
 
-    def block(examples: Examples, positions: Ints) -> dict[str, Any]:
+    def block(examples: Examples, positions: Ints, table: Table) -> dict[str, Any]:
         losses, kept = request.fitted.measure(examples, positions)
-        outputs = TokenOutputs(
-            examples.rows[positions], losses, kept[:, 0].astype(np.int64), kept[:, 1]
-        )
+        rows, groups = examples.rows[positions], groups_of(table)
+        if groups is not None:
+            groups = groups[table.positions_of(rows)]
+        outputs = TokenOutputs(rows, losses, kept[:, 0].astype(np.int64), kept[:, 1], groups)
         return score_tokens(outputs, seed=training_plan.recipe.seed).to_json()
 
     return {
-        "valid": block(training_plan.valid, everything),
-        "train_probe": block(training_plan.train, training_plan.probe),
+        "valid": block(training_plan.valid, everything, splits.valid_rows.table),
+        "train_probe": block(training_plan.train, training_plan.probe, splits.train_rows.table),
     }
 
 

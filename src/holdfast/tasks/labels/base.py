@@ -250,19 +250,19 @@ def _other_rows(request: ScoringRequest, label_type: LabelType) -> dict[str, Any
     """
     training_plan = request.training_plan
 
-    def block(examples: Examples, positions: Ints) -> dict[str, Any]:
+    def block(examples: Examples, positions: Ints, table: Table) -> dict[str, Any]:
         _, raw = request.fitted.measure(examples, positions)
-        labels = labels_of(examples)[positions]
-        raw_outputs = RawOutputs(examples.rows[positions], labels, raw)
+        labels, groups = labels_of(examples)[positions], groups_of(table.take(positions))
+        raw_outputs = RawOutputs(examples.rows[positions], labels, raw, groups)
         outputs = label_type.score_inputs(
             raw_outputs, training_plan.recipe, loaded_text(training_plan).scale
         )
         return label_type.score(outputs, training_plan.task.classes).to_json()
 
-    everything = np.arange(len(training_plan.valid))
+    everything, splits = np.arange(len(training_plan.valid)), training_plan.splits
     return {
-        "valid": block(training_plan.valid, everything),
-        "train_probe": block(training_plan.train, training_plan.probe),
+        "valid": block(training_plan.valid, everything, splits.valid_rows.table),
+        "train_probe": block(training_plan.train, training_plan.probe, splits.train_rows.table),
     }
 
 
