@@ -249,6 +249,23 @@ def test_what_is_paid_lies_below_its_limit() -> None:
     assert found.answered == int((answers >= 0).sum())
 
 
+def test_the_limit_of_a_cost_holds_for_rows_sorted_by_class() -> None:
+    matrix, broken, draws = _matrix(0.4), 0, 60
+    expected = price_rule(matrix, *_sorted_by_class(np.random.default_rng(99), 40_000)).mean
+    for seed in range(draws):
+        drawn = _sorted_by_class(np.random.default_rng(seed), 300)
+        broken += price_rule(matrix, *drawn).limit < expected
+    assert broken <= 0.05 * draws
+
+
+def _sorted_by_class(rng: np.random.Generator, n: int) -> tuple[Any, Any]:
+    """The errors are all in the last class, which the model sometimes denies with certainty."""
+    labels = np.sort(rng.integers(0, 2, n))
+    chance = np.where(labels == 0, rng.beta(1, 30, n), rng.beta(8, 2, n))
+    chance[(labels == 1) & (rng.random(n) < 0.12)] = 0.005
+    return labels, np.column_stack([1 - chance, chance])
+
+
 def test_a_rule_is_what_was_written_of_it() -> None:
     chances = np.array([[0.95, 0.05], [0.5, 0.5]])
     for rule in (

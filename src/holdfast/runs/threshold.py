@@ -26,6 +26,7 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import MODEL_FOLDER
 from holdfast.core.run_shapes import SEAL
+from holdfast.core.seeds import generator
 from holdfast.stats.streams.means import betting_limits
 
 FILE = "threshold.json"
@@ -227,7 +228,10 @@ class RuleCost:
 def price_rule(matrix: CostMatrix, labels: Ints, probabilities: Floats) -> RuleCost:
     """The cost of the rule of ``matrix`` on validation rows. Nothing is chosen by them but one of
     two, the rule or plain prediction: so the limit is one-sided at 97.5 % (betting,
-    ``betting_limits``)."""
+    ``betting_limits``). It holds for rows in random order, and sources are often sorted by class:
+    the rows are shuffled."""
+    order = generator(0, "price of a rule").permutation(len(labels))
+    labels, probabilities = labels[order], probabilities[order]
     answers = matrix.choose(probabilities)
     paid = matrix.paid(labels, answers)
     plain = matrix.paid(labels, probabilities.argmax(axis=1))

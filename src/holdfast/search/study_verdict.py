@@ -21,6 +21,7 @@ import numpy as np
 
 from holdfast.core.errors import Defect, TrainingError
 from holdfast.core.records import Floats, Ints
+from holdfast.core.seeds import generator
 from holdfast.search.rules.shrinkage import WRONG, Shrunken, probability_scores, shrink_gains
 from holdfast.search.rules.winner import LEVEL, ScoreRange, expected_score, select_winner
 from holdfast.search.study import TrialResult
@@ -235,7 +236,9 @@ def trial_stop_reason(trial: TrialResult, results: Sequence[TrialResult]) -> str
     if not scored or trial.origin == "default":
         return None
     leader = leading_trial(scored)
-    judged_rows = np.flatnonzero(np.isfinite(trial.losses))
+    # The race holds for rows in random order, and sources are often sorted by class.
+    order = generator(0, "race").permutation(len(trial.losses))
+    judged_rows = order[np.isfinite(trial.losses[order])]
     return race(trial.losses[judged_rows], leader.losses[judged_rows])
 
 
