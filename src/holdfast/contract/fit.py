@@ -223,7 +223,8 @@ class EncodedSplits:
     """The training and validation rows of a fit, as read and encoded.
 
     ``added`` are the added training rows, ``with_added`` both. ``general`` is the general-text set,
-    ``general_rows`` are the rows that methods use against forgetting.
+    ``general_rows`` are the rows that methods use against forgetting. ``train_units`` and
+    ``valid_units`` are ``PreparedData.units`` of the rows of the two tables.
     """
 
     train: Examples
@@ -234,6 +235,8 @@ class EncodedSplits:
     with_added: Examples | None = None
     general: Examples | None = None
     general_rows: Examples | None = None
+    train_units: Ints | None = None
+    valid_units: Ints | None = None
 
     @property
     def training_examples(self) -> Examples:

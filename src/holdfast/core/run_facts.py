@@ -39,6 +39,8 @@ class RunFacts:
     ``-1`` if none does. ``copied_valid`` is how many validation rows have a duplicate among the
     training rows (the same encoded row, or the same features on the base model), and of how many
     that were checked. ``label_noise`` compares the probe's out-of-fold predictions with the labels.
+    ``valid_groups`` [valid rows] and ``train_groups`` [training sample] give rows that belong
+    together (a group, duplicates) the same whole number; ``None`` where no two do.
     ``refused`` are settings (``key=value``) that the run's task refuses, or that the run already
     has.
     """
@@ -59,4 +61,6 @@ class RunFacts:
     first_seen: Ints | None = None
     copied_valid: tuple[int, int] | None = None
     label_noise: LabelNoise | None = None
+    valid_groups: Ints | None = None
+    train_groups: Ints | None = None
     refused: tuple[str, ...] = ()

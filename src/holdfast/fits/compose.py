@@ -271,6 +271,8 @@ def _make_parts(
         with_added,
         probe,
         general,
+        prepared.units[train],
+        prepared.units[valid],
     )
     sizes = (count_parameters(loaded.network)[0], len(train), class_count(prepared))
     return _FitParts(prepared, train, loaded, splits, sizes)

@@ -21,9 +21,10 @@ from holdfast.control.controller import Controller
 from holdfast.core.decisions import stage
 from holdfast.core.errors import InputError
 from holdfast.core.events import Monitor
-from holdfast.core.records import Snapshot, Verdict
+from holdfast.core.records import Ints, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
+from holdfast.data.table import Table
 from holdfast.fits.policies import is_measured
 from holdfast.models.adapters.adapter import home_of
 from holdfast.models.adapters.targets import find_targets
@@ -71,7 +72,7 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         labels is not None and np.ndim(labels) == 1 and np.issubdtype(labels.dtype, np.integer)
     )
     classes = getattr(training_plan.task, "classes", None) if has_classes else None
-    plan, network = training_plan.plan, training_plan.loaded.network
+    plan, network, splits = (training_plan.plan, training_plan.loaded.network, training_plan.splits)
     recipe: Recipe = training_plan.recipe
     probe = probe_positions(training_plan.train.rows, plan.probe_rows, plan.seed)
     # Cross-fitting: every training row is a validation row already.
@@ -93,11 +94,22 @@ def make_run_facts(training_plan: TrainingPlan) -> RunFacts:
         peak_rate=training_plan.recipe.train.learning_rate,
         usual_rates=training_plan.usual_rates,
         findings=(*training_plan.prepared.findings, *training_plan.findings),
-        first_seen=first_use_steps(
-            plan.phases, training_plan.splits.training_examples, plan.seed, probe
+        first_seen=first_use_steps(plan.phases, splits.training_examples, plan.seed, probe),
+        valid_groups=_groups(training_plan.valid.rows, splits.valid_rows.table, splits.valid_units),
+        train_groups=_groups(
+            training_plan.train.rows[probe], splits.train_rows.table, splits.train_units
         ),
         refused=(*refused_settings(recipe, network), *(MOST_VALID if all_validate else ())),
     )
+
+
+def _groups(rows: Ints, table: Table, units: Ints | None) -> Ints | None:
+    """Whole numbers that are equal for those of ``rows`` that belong together by the ``units`` of
+    their ``table``; ``None`` where no two do."""
+    if units is None:
+        return None
+    known, codes = np.unique(units[table.positions_of(rows)], return_inverse=True)
+    return None if len(known) == len(rows) else codes
 
 
 def with_probe(facts: RunFacts, listeners: Sequence[Listener]) -> RunFacts:

@@ -19,8 +19,8 @@ from holdfast.core.records import Evidence, Floats, Ints, Snapshot
 from holdfast.core.wording import percent_phrase, signed
 from holdfast.monitor import limits
 from holdfast.monitor.symptom import evidence_item
-from holdfast.stats.intervals import fisher_above, gap_probability, rate_gap
-from holdfast.stats.paired_tests import loss_rows, newcombe, paired_t, ratio_rows, welch
+from holdfast.stats.intervals import design_effect, fisher_above, gap_probability, rate_gap
+from holdfast.stats.paired_tests import by_groups, loss_rows, newcombe, paired_t, ratio_rows, welch
 from holdfast.stats.temperature import best_temperature, losses_at, recover_labels
 from holdfast.stats.two_samples import holm
 
@@ -162,25 +162,43 @@ class AccuracyGap:
         return evidence_item(name, self.value, self.low, self.high, self.step)
 
 
-def accuracy_gap_of(snapshot: Snapshot) -> AccuracyGap | None:
+def accuracy_gap_of(
+    snapshot: Snapshot, train_groups: Ints | None = None, valid_groups: Ints | None = None
+) -> AccuracyGap | None:
     """The accuracy gap at one evaluation: Newcombe's interval of two rates, and a uniform prior on
-    both (``stats/intervals.py``); ``None`` where predictions are not correct or wrong, or rows are
-    missing."""
+    both (``stats/intervals.py``), with as many rows as they are worth if they come in groups;
+    ``None`` where predictions are not correct or wrong, rows are missing, or all are of one
+    group."""
     train, valid = snapshot.train_correct, snapshot.valid_correct
     if train is not None and valid is not None and len(train) and len(valid):
-        counts = int(train.sum()), len(train), int(valid.sum()), len(valid)
+        counts = (*_effective(train, train_groups), *_effective(valid, valid_groups))
+        if not np.isfinite(counts).all():
+            return None
         return _gap_of_counts(counts, float(train.mean()), float(valid.mean()), snapshot.step)
     # For generative models the unit is the row, since the tokens of a row are dependent (ratios of
     # sums over rows, Welch's interval).
     train_rows = correct_token_rows(snapshot.train_right, snapshot.train_tokens)
     valid_rows = correct_token_rows(snapshot.valid_right, snapshot.valid_tokens)
-    if train_rows is None or valid_rows is None or min(len(train_rows), len(valid_rows)) < 2:
+    if train_rows is None or valid_rows is None:
+        return None
+    train_rows = train_rows if train_groups is None else by_groups(train_rows, train_groups)
+    valid_rows = valid_rows if valid_groups is None else by_groups(valid_rows, valid_groups)
+    if min(len(train_rows), len(valid_rows)) < 2:
         return None
     difference = welch(train_rows, valid_rows, limits.INTERVAL_LEVEL)
     beyond = welch(train_rows - limits.GAP, valid_rows).above
     low, high = max(-1.0, difference.low), min(1.0, difference.high)
     shares = float(train_rows.mean()), float(valid_rows.mean())
     return AccuracyGap(*shares, low, high, beyond, snapshot.step, "tokens")
+
+
+def _effective(hits: Bools, groups: Ints | None) -> tuple[float, float]:
+    """How many rows were correct, and of how many: n ÷ the design effect in groups; NaN where all
+    are of one group."""
+    if groups is None:
+        return float(hits.sum()), float(len(hits))
+    effective = len(hits) / design_effect(hits, groups)
+    return float(hits.mean()) * effective, effective
 
 
 def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
@@ -195,7 +213,11 @@ def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
 
 
 def _gap_of_counts(
-    counts: tuple[int, int, int, int], train: float, valid: float, step: int, of: Unit = "rows"
+    counts: tuple[float, float, float, float],
+    train: float,
+    valid: float,
+    step: int,
+    of: Unit = "rows",
 ) -> AccuracyGap:
     low, high = rate_gap(*counts, limits.INTERVAL_LEVEL)
     beyond = gap_probability(*counts, limits.GAP)

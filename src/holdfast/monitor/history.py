@@ -156,7 +156,11 @@ class History:
         # move.
         seed = generator(0, "guard", "looks")
         return rise_at_evaluation(
-            table, ErrorSpending(times, alpha, power), seed=seed, resamples=RESAMPLES
+            table,
+            ErrorSpending(times, alpha, power),
+            seed=seed,
+            groups=self.run_facts.valid_groups,
+            resamples=RESAMPLES,
         )
 
     @property
@@ -256,7 +260,12 @@ class History:
     @cached_property
     def accuracy_gap(self) -> AccuracyGap | None:
         """The accuracy gap at the last evaluation."""
-        return accuracy_gap_of(self.snapshots[-1]) if self.snapshots else None
+        return self.accuracy_gap_at(-1) if self.snapshots else None
+
+    def accuracy_gap_at(self, place: int) -> AccuracyGap | None:
+        """The accuracy gap at the evaluation with this index."""
+        known = self.run_facts
+        return accuracy_gap_of(self.snapshots[place], known.train_groups, known.valid_groups)
 
     @cached_property
     def completions(self) -> AccuracyGap | None:
@@ -336,8 +345,11 @@ class History:
     def gap(
         self, table: Floats, first: int, second: int, level: float = limits.INTERVAL_LEVEL
     ) -> Difference:
-        """The paired difference of two evaluations, row by row."""
-        return paired_t(table[:, first], table[:, second], level)
+        """The paired difference of two evaluations, row by row or group by group. ``table`` is
+        ``probe``, or one of the validation rows."""
+        known = self.run_facts
+        groups = known.train_groups if table is self.probe else known.valid_groups
+        return paired_t(table[:, first], table[:, second], level, groups)
 
     @cached_property
     def valid_hits(self) -> Bools | None:

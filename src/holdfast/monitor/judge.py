@@ -17,7 +17,6 @@ from holdfast.core.records import Evidence, Remedy, Snapshot, Verdict
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.wording import percent_phrase
 from holdfast.monitor.detectors import DETECTORS
-from holdfast.monitor.evidence import accuracy_gap_of
 from holdfast.monitor.history import History
 from holdfast.monitor.inconclusive import inconclusive
 from holdfast.monitor.remedies import advisable_remedies
@@ -174,7 +173,7 @@ def _sentence(history: History, symptom: Symptom) -> str:
     parts.append(f"at the last evaluation {gap.words()}" if gap is not None else "")
     kept_place = history.kept_place
     if kept_place is not None and kept_place < len(history.snapshots) - 1 and history.comparable:
-        kept_gap = accuracy_gap_of(history.snapshots[kept_place])
+        kept_gap = history.accuracy_gap_at(kept_place)
         if kept_gap is not None:
             parts.append(
                 f"at the best checkpoint (step {kept_gap.step}) it is "

@@ -197,7 +197,7 @@ GRID = 1000
 
 
 def rate_gap(
-    hits_1: int, n_1: int, hits_2: int, n_2: int, level: float = 0.95
+    hits_1: float, n_1: float, hits_2: float, n_2: float, level: float = 0.95
 ) -> tuple[float, float]:
     """An interval of p₁ − p₂ from independent samples (Newcombe 1998, method 10 of eleven).
 
@@ -216,7 +216,7 @@ def rate_gap(
     return max(-1.0, rate_1 - rate_2 - down), min(1.0, rate_1 - rate_2 + up)
 
 
-def gap_probability(hits_1: int, n_1: int, hits_2: int, n_2: int, line: float) -> float:
+def gap_probability(hits_1: float, n_1: float, hits_2: float, n_2: float, line: float) -> float:
     """The probability that p₁ − p₂ is above ``line``, for independent samples and uniform priors
     of both rates (Bayes 1763; Laplace): the mean, over p₁ drawn from
     Beta(hits₁ + 1, n₁ − hits₁ + 1), of P(p₂ < p₁ − line), p₂ from Beta(hits₂ + 1, n₂ − hits₂ + 1).

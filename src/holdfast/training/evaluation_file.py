@@ -90,7 +90,9 @@ RUN_FACTS_SHAPES: dict[str, Shape] = {
     "copied_valid": optional(pair_of(count)),
     "probe_curve": list_of(pair_of(number)),
     "refused": list_of(text),
-    **dict.fromkeys(("probe_valid_losses", "first_seen"), optional(never)),
+    **dict.fromkeys(
+        ("probe_valid_losses", "first_seen", "valid_groups", "train_groups"), optional(never)
+    ),
     "findings": list_of(
         record(
             {
@@ -274,6 +276,8 @@ def _check_row_facts(
     sizes = {
         "probe_valid_losses": len(history[0].valid_losses),
         "first_seen": len(history[0].train_losses),
+        "valid_groups": len(history[0].valid_losses),
+        "train_groups": len(history[0].train_losses),
     }
     for name, size in sizes.items():
         if row_facts.get(name) is not None and row_facts[name].shape != (size,):

@@ -10,16 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from holdfast.core.labels import Label
-from holdfast.core.records import Evidence, Floats, Snapshot
+from holdfast.core.records import Evidence, Floats
 from holdfast.core.wording import p_value_phrase, percent_phrase
 from holdfast.monitor import limits
 from holdfast.monitor.detectors.rises import OVER_EVALUATIONS
-from holdfast.monitor.evidence import (
-    VERBATIM_EVIDENCE,
-    accuracy_gap_of,
-    general_loss_rows,
-    is_at_floor,
-)
+from holdfast.monitor.evidence import VERBATIM_EVIDENCE, AccuracyGap, general_loss_rows, is_at_floor
 from holdfast.monitor.history import History
 from holdfast.monitor.remedies import overfit_remedies, remedies_for
 from holdfast.monitor.symptom import FEW_ROWS, TOO_LONG, Symptom, difference_evidence, evidence_item
@@ -65,12 +60,12 @@ def memorizing(history: History) -> Symptom | None:
         began = history.raw_best + 1
     else:
         while began > 0 and is_at_floor(history.snapshots[began - 1]):
-            earlier = accuracy_gap_of(history.snapshots[began - 1])
+            earlier = history.accuracy_gap_at(began - 1)
             if earlier is None or not earlier.beyond >= 0.5:
                 break
             began -= 1
     if not history.steps[began]:
-        because += _before_training(history.snapshots[began])
+        because += _before_training(history.accuracy_gap_at(began))
     # Where validation still improved at the last evaluations, or the last checkpoint is kept, the
     # length of training is not to blame.
     last = history.kept_place == len(history.snapshots) - 1
@@ -181,10 +176,9 @@ def as_good_as_now(history: History) -> int:
     return len(history.snapshots) - 1
 
 
-def _before_training(snapshot: Snapshot) -> str:
+def _before_training(gap: AccuracyGap | None) -> str:
     """Say that rows were memorized before any update, by a fitted last layer or by a model that had
     seen them before. Then no step of the run memorized them."""
-    gap = accuracy_gap_of(snapshot)
     assert gap is not None
     why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
     return (
