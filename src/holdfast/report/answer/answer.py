@@ -155,8 +155,8 @@ def _out_of_fold(result: Block, score: Headline, is_stated: bool) -> str:
         difference = "" if is_stated else f" ({difference_text(paired)})"
         compared = f"; {PHRASES['linear probe']}{figure}{difference}"
     return (
-        f" Out-of-fold {metric_words(score.name)} on the {rows:,} rows outside the test set: "
-        f"{value} (95 % CI {ends}){compared}."
+        f" Out-of-fold {metric_words(score.name)} on the {rows:,} rows outside the test set, "
+        f"which also chose the checkpoint: {value} (95 % CI {ends}){compared}."
     )
 
 
