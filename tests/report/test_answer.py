@@ -136,7 +136,8 @@ def test_the_rows_out_of_fold_may_show_what_few_test_rows_cannot(
             "Worth using: out of fold it is better than the linear probe (baseline) by 3.9 points "
             "(95 % CI 0.2 to 7.6). 60 test rows alone cannot show a difference (difference "
             "+2.0 points, 95 % CI -8.0 to +12.0). Out-of-fold accuracy on the 340 rows outside the "
-            "test set, which also chose the checkpoint: 85.9 % (95 % CI 81.8–89.2); linear probe (baseline) 82.0 %."
+            "test set, which also chose the checkpoint: 85.9 % (95 % CI 81.8–89.2); linear probe "
+            "(baseline) 82.0 %."
         )
 
 

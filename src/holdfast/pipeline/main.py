@@ -7,6 +7,7 @@ best checkpoint → analyse on validation rows → score once on test rows → c
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,6 +82,11 @@ if TYPE_CHECKING:
     from holdfast.core.events import Listener
 
 
+# PyTorch's random numbers and number of threads belong to the process: two runs at once would take
+# them from each other, and neither would be the run of its seed.
+_ONE_RUN_AT_A_TIME = threading.RLock()
+
+
 def train(
     recipe: Recipe,
     run: Path,
@@ -97,7 +103,7 @@ def train(
     ``checkpoint_every_s`` is the least time in seconds between two checkpoints. On a finished run
     ``resume`` changes nothing. ``in_memory`` holds tables in memory (``data``, ``test``), which are
     first stored in the run's folder; see ``prepare.sources``. A ``procedure`` replaces the single
-    fit.
+    fit. Threads of one process train one after another.
 
     Raises ``Interrupted`` on Ctrl-C and SIGTERM; the run can then be resumed.
     """
@@ -112,6 +118,7 @@ def train(
         # Before the folder is created and rows in memory are stored in it.
         check_names(recipe)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_ONE_RUN_AT_A_TIME)
         stack.enter_context(terminate_like_interrupt())
         stack.enter_context(claim_folder(run, resume))
         if not (resume and (run / RECIPE).exists()):
