@@ -140,8 +140,11 @@ def start_drift_observer(service: Service, notify: DecisionListener) -> None:
     """Start drift detection, once the service answers."""
     from holdfast.plugins.service.drift_observer import drift_observers
 
+    engine = service.loaded_engine
+    # A service that is stopped just after it was loaded has nothing left to monitor.
+    if engine is None or service.draining:
+        return
     try:
-        engine = service.engine
         observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
         # Nobody waits for it, and a defect must be reported.
