@@ -23,6 +23,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stand_in import add_features
 
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.columns.profile import is_missing
@@ -406,6 +407,22 @@ def test_an_engine_beside_shares_the_thread_and_comes_second(
     beside.close()
     engine.listeners.clear()
     assert said(engine, [{"text": "still there"}]).answers[0].prediction
+
+
+def test_a_feature_of_the_text_needs_no_column_of_its_own(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    add_features(run, "text.length", "price")
+    made = open_engine(run)
+    made.warm()
+    try:
+        assert made.facts.columns == ("text", "price")
+        (row,) = said(made, [{"text": "w1 good", "price": 2}]).answers
+        assert row.prediction in made.facts.classes
+    finally:
+        made.close()
 
 
 def test_an_unknown_precision_is_refused(finished_run: Path) -> None:

@@ -22,6 +22,7 @@ from holdfast.contract.inference import (
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.core.records import Floats
 from holdfast.data.cells import too_deep_error
+from holdfast.data.columns.extra import source_columns
 from holdfast.data.images.decode import open_header
 from holdfast.data.limits import current_limits
 from holdfast.data.scratch import remove_with, scratch_file
@@ -58,10 +59,8 @@ def required_columns(predictor: Predictor) -> tuple[str, ...]:
     if isinstance(use, CausalLMPredictor):
         text_columns = None if part.messages else part.text
         return text_columns or (TEXT if use.of_text else PROMPT,)
-    extra_features = (
-        [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
-    )
-    return (*(read_columns(part) or (TEXT,)), *extra_features)
+    requests = use.extra_feature_columns() if isinstance(use, TextPredictor) else ()
+    return (*(read_columns(part) or (TEXT,)), *source_columns(requests))
 
 
 def sample_row(predictor: Predictor, number: int) -> Row:
