@@ -99,6 +99,7 @@ def test_its_facts_are_the_runs(engine: ModelEngine, finished_run: Path) -> None
     )
     assert facts.model.startswith(f"{finished_run.name}@")
     assert facts.columns == ("text",)
+    assert facts.label_kind == "class"
 
 
 def test_texts_are_read_as_predict_reads_them(

@@ -179,6 +179,26 @@ def test_a_run_that_needs_other_columns_is_not_promoted(store: Store, runs: list
     assert promote(store, third).after == served_name(third)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_whose_rows_have_several_labels_does_not_replace_one_of_classes(
+    store: Store, runs: list[Path], recorded: bool
+) -> None:
+    first, second, _ = runs
+    result = json.loads((second / "result.json").read_text())
+    facts = {"task": result["task"], "classes": result["classes"]}
+    if recorded:
+        current_model(first, store, quiet)
+    else:
+        record_start(store, served_name(first), facts, first)
+    recipe = (second / "recipe.yaml").read_text()
+    (second / "recipe.yaml").write_text(recipe.replace("label_kind: class", "label_kind: several"))
+    del result["seal"]
+    (second / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RecipeError, match=r"another label type.*several"):
+        promote(store, second, force=True)
+    assert not store.events(PROMOTION)
+
+
 def test_what_an_older_version_did_not_record_is_read_from_the_served_run(
     store: Store, runs: list[Path]
 ) -> None:

@@ -18,10 +18,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.inference import data_part
 from holdfast.contract.run_folder import open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, InputError, RecipeError, RunError, StoreError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT_FILE, check_model
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.plugins.service.engine.columns import run_columns
 from holdfast.plugins.service.live.comparison import LATEST
 from holdfast.plugins.service.live.router import EngineRouter, refuse_incompatible
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 SERVING, PROMOTION, FAILED = "serving", "promotion", "promotion failed"
 POLL_INTERVAL_S = 1.0
+# Facts that two models must share so that one can replace the other, in words.
+COMPARED = {"task": "task", "label_kind": "label type", "classes": "set of classes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +208,14 @@ def model_facts(run: Path) -> dict[str, Any]:
     """What decides whether the model of a finished run can replace another, as the event
     ``serving`` records it; the ``columns`` are ``None`` where only the loaded model knows them."""
     result = open_run(run)
-    task = result.get("task")
-    columns = run_columns(run, str(task))
-    return {"task": task, "classes": result.get("classes"), "columns": columns}
+    task = str(result.get("task"))
+    of_text = task in LABELLED_TEXT_TASKS
+    return {
+        "task": task,
+        "label_kind": (data_part(run).label_kind or "class") if of_text else None,
+        "classes": result.get("classes"),
+        "columns": run_columns(run, task),
+    }
 
 
 def _recorded_facts(store: Store, current: ServedModel) -> Mapping[str, Any]:
@@ -228,17 +237,16 @@ def _recorded_facts(store: Store, current: ServedModel) -> Mapping[str, Any]:
 def refuse_other(
     served: str, served_facts: Mapping[str, Any], model: str, facts: Mapping[str, Any]
 ) -> None:
-    """Refuse a model with another task or other classes than the ``served`` one, or one that needs
-    columns that requests may lack. What is not known of the served model is not compared."""
+    """Refuse a model with another task, label type or classes than the ``served`` one, or one that
+    needs columns that requests may lack. What is not known of the served model is not compared."""
     remedy = "Serve it separately: holdfast serve RUN."
-    for name in ("task", "classes"):
+    for name, words in COMPARED.items():
         if name not in served_facts:
             continue
         one, two = served_facts[name], facts[name]
         other = sorted(one or ()) != sorted(two or ()) if name == "classes" else one != two
         if other:
-            rule = f"cannot replace {served}, which has another "
-            rule += "task" if name == "task" else "set of classes"
+            rule = f"cannot replace {served}, which has another {words}"
             raise RecipeError(model, rule, two, remedy)
     known, needed = served_facts.get("columns"), facts["columns"]
     if known and needed and (lacking := [name for name in needed if name not in known]):
