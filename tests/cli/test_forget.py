@@ -65,6 +65,16 @@ def test_a_user_a_request_or_a_person_is_forgotten(tmp_path: Path) -> None:
     assert "Nothing to delete was found" in forget(path, "--who", "Mara").stdout
 
 
+@pytest.mark.parametrize("prefix", ["", "chatcmpl-", "cmpl-"])
+def test_a_request_is_forgotten_by_its_id_as_openai_clients_see_it(
+    tmp_path: Path, prefix: str
+) -> None:
+    path = tmp_path / "service.db"
+    ids = filled(path)
+    found = json.loads(forget(path, "--request", prefix + ids[0], "--json").stdout)
+    assert found["gone"]["requests"] == found["gone"]["texts"] == 1
+
+
 def _bytes(path: Path) -> bytes:
     files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-journal"))]
     return b"".join(file.read_bytes() for file in files if file.exists())

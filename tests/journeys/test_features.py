@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 from collections.abc import Callable
@@ -92,6 +93,19 @@ def test_predict_and_evaluate_read_the_columns_and_refuse_a_table_without_them(
         done = holdfast(*command)
         assert done.code == 2
         assert "shop" in done.err
+
+
+def test_the_dashboard_asks_for_the_columns_that_the_model_reads(run: Path) -> None:
+    from holdfast.plugins.dashboard.inference import ModelTrial, input_fields
+
+    kept = json.loads((run / "result.json").read_text("utf-8"))["wrapper"]["columns"]
+    wanted = {one["name"] for one in kept if one["kept"]} - {"text.length"}
+    text, *features = (one.name for one in input_fields(run))
+    assert (text, set(features)) == ("text", wanted)
+    trial = ModelTrial()
+    answer = asyncio.run(trial.predict(run, {"text": "w1 good", "shop": "a"}, False))
+    trial.close()
+    assert answer.prediction.endswith("-a")
 
 
 def test_python_asks_with_a_frame_and_a_changed_layer_is_refused(

@@ -10,7 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from holdfast.contract.extra_features import ExtraFeaturesLayer
 from holdfast.core.errors import DataError
+from holdfast.data.columns.extra import Column
 from holdfast.plugins.service.records import (
     DeadlineExceeded,
     EngineFacts,
@@ -87,6 +91,22 @@ class StandIn:
 
     def close(self) -> None:
         self.ready = False
+
+
+def add_features(run: Path, *names: str) -> None:
+    """Give a run of two classes a layer over these columns of numbers, and no seal."""
+    facts = {"log": False, "mean": 0.0, "deviation": 1.0, "knots": [], "missing": False}
+    path = run / "result.json"
+    result = json.loads(path.read_text("utf-8"))
+    ExtraFeaturesLayer(
+        tuple(Column(name, "number", facts) for name in names),
+        tuple(result["classes"]),
+        np.ones((2, len(names))),
+        np.zeros(2),
+    ).save(run / "features")
+    result["wrapper"] = {"kind": "features"}
+    del result["seal"]
+    path.write_text(json.dumps(result), "utf-8")
 
 
 async def _waited(what: float | str) -> None:

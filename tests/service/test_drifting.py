@@ -18,6 +18,7 @@ from holdfast.plugins.drift.rows import (
     word_row_counts,
 )
 from holdfast.plugins.drift.run_rows import RunReference
+from holdfast.plugins.service.compose import start_drift_observer
 from holdfast.plugins.service.drift_observer import (
     DriftObserver,
     LazyDriftObserver,
@@ -307,6 +308,17 @@ def test_without_a_reference_the_service_goes_on_and_says_why(
     assert "nothing" in client.service.observer_summaries()["drift"]["why"]
     assert len(client_log) == 1
     assert drift_observers(lambda: facts, serving(["serve.drift=false"]), print, print) == []
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_service_that_was_stopped_at_once_is_not_watched_and_says_nothing(
+    serving_of: Callable[..., Any], stopped: bool
+) -> None:
+    client = serving_of()
+    client.service.draining = stopped
+    start_drift_observer(client.service, lambda _: None)
+    assert client.said == []
+    assert len(client.service.observer_thread.observers) == (not stopped)
 
 
 @pytest.mark.parametrize(("rows", "said"), [(39, True), (40, False)])

@@ -23,15 +23,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from stand_in import add_features
 
 from holdfast.core.errors import DataError, InputError, RecipeError
 from holdfast.data.columns.profile import is_missing
 from holdfast.data.scratch import scratch_file
 from holdfast.plugins.export.export import export
+from holdfast.plugins.service.engine.columns import run_columns
 from holdfast.plugins.service.engine.engine import ModelEngine
 from holdfast.plugins.service.engine.open import engine_of, open_engine
 from holdfast.plugins.service.engine.precision import choose_precision
 from holdfast.plugins.service.engine.request_queue import EngineTurn, QueueLimits, WaitingRequest
+from holdfast.plugins.service.engine.rows import required_columns
 from holdfast.plugins.service.engine.tables import TableHandler
 from holdfast.plugins.service.records import DeadlineExceeded, QueueFull
 from holdfast.recipe import read_recipe
@@ -96,6 +99,7 @@ def test_its_facts_are_the_runs(engine: ModelEngine, finished_run: Path) -> None
     )
     assert facts.model.startswith(f"{finished_run.name}@")
     assert facts.columns == ("text",)
+    assert facts.label_kind == "class"
 
 
 def test_texts_are_read_as_predict_reads_them(
@@ -406,6 +410,31 @@ def test_an_engine_beside_shares_the_thread_and_comes_second(
     beside.close()
     engine.listeners.clear()
     assert said(engine, [{"text": "still there"}]).answers[0].prediction
+
+
+def test_a_feature_of_the_text_needs_no_column_of_its_own(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    add_features(run, "text.length", "price")
+    made = open_engine(run)
+    made.warm()
+    try:
+        assert made.facts.columns == ("text", "price")
+        (row,) = said(made, [{"text": "w1 good", "price": 2}]).answers
+        assert row.prediction in made.facts.classes
+    finally:
+        made.close()
+
+
+def test_the_columns_of_a_recipe_are_those_of_the_loaded_model(old_runs: Path) -> None:
+    known = {}
+    for run in sorted((old_runs / "runs").iterdir()):
+        task = str(read_recipe(run / "recipe.yaml").task)
+        known[run.name] = run_columns(run, task)
+        assert known[run.name] in (None, required_columns(Predictor.load(run)))
+    assert sum(one is not None for one in known.values()) >= 4
 
 
 def test_an_unknown_precision_is_refused(finished_run: Path) -> None:

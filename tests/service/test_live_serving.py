@@ -74,6 +74,7 @@ def served(name: str, texts: Sequence[str]) -> Served:
     ("other", "rule"),
     [
         (replace(OTHER, task="seq2seq"), "another task"),
+        (replace(OTHER, label_kind="several"), "another label type"),
         (replace(OTHER, classes=("bad", "best")), "other classes"),
         (replace(OTHER, columns=("text", "title")), "columns"),
         (FACTS, "is the served model itself"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import FACTS, StandIn
+from stand_in import FACTS, StandIn, add_features
 from typer.testing import CliRunner
 
 from holdfast.cli.main import app
@@ -24,6 +24,7 @@ from holdfast.plugins.service.promotion import (
     PROMOTION,
     PromotionFollower,
     promote,
+    record_start,
     served_models,
 )
 from holdfast.plugins.service.settings import serving
@@ -164,6 +165,68 @@ def test_nothing_is_promoted_where_it_cannot_be(
     with pytest.raises(RecipeError, match="another set of classes"):
         promote(store, third)
     assert not store.events(PROMOTION)
+
+
+def test_a_run_that_needs_other_columns_is_not_promoted(store: Store, runs: list[Path]) -> None:
+    first, second, third = runs
+    current_model(first, store, quiet)
+    add_features(second, "price", "text.length")
+    with pytest.raises(RecipeError, match=r"columns that requests may not have.*'price'\]"):
+        promote(store, second)
+    assert not store.events(PROMOTION)
+    # A feature of the text needs no column, and a model that needs fewer columns may follow.
+    add_features(third, "text.length")
+    assert promote(store, third).after == served_name(third)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_run_whose_rows_have_several_labels_does_not_replace_one_of_classes(
+    store: Store, runs: list[Path], recorded: bool
+) -> None:
+    first, second, _ = runs
+    result = json.loads((second / "result.json").read_text())
+    facts = {"task": result["task"], "classes": result["classes"]}
+    if recorded:
+        current_model(first, store, quiet)
+    else:
+        record_start(store, served_name(first), facts, first)
+    recipe = (second / "recipe.yaml").read_text()
+    (second / "recipe.yaml").write_text(recipe.replace("label_kind: class", "label_kind: several"))
+    del result["seal"]
+    (second / "result.json").write_text(json.dumps(result))
+    with pytest.raises(RecipeError, match=r"another label type.*several"):
+        promote(store, second, force=True)
+    assert not store.events(PROMOTION)
+
+
+def test_what_an_older_version_did_not_record_is_read_from_the_served_run(
+    store: Store, runs: list[Path]
+) -> None:
+    first, second, third = runs
+    add_features(first, "price")
+    result = json.loads((first / "result.json").read_text())
+    facts = {"task": result["task"], "classes": result["classes"]}
+    record_start(store, served_name(first), facts, first)
+    add_features(second, "price", "shop")
+    with pytest.raises(RecipeError, match="'shop'"):
+        promote(store, second)
+    add_features(third, "price")
+    assert promote(store, third).before == served_name(first)
+
+
+def test_a_server_does_not_start_with_a_promoted_run_that_needs_other_columns(
+    store: Store, runs: list[Path]
+) -> None:
+    first, second, _ = runs
+    current_model(first, store, quiet)
+    add_features(second, "price")
+    change = {"from": served_name(first), "to": served_name(second), "run": str(second)}
+    store.append(Event(PROMOTION, time.time(), change))
+    with pytest.raises(RecipeError, match="'price'") as refused:
+        current_model(first, store, quiet)
+    assert "--undo" in str(refused.value)
+    assert promote(store, second, undo=True).after == served_name(first)
+    assert current_model(first, store, quiet).run == first
 
 
 def test_with_servers_of_several_models_one_must_be_named(store: Store, runs: list[Path]) -> None:

@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from holdfast.contract.run_folder import open_run
 from holdfast.core.errors import DataError, RunError
 from holdfast.core.files import disk_errors, write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.records import Decision, Finding, Floats, Ints, log_sum_exp
+from holdfast.core.run_files import check_files
 from holdfast.data.columns.extra import (
     COLUMN_PREFIX,
     TEXT_FEATURES,
@@ -87,6 +89,17 @@ class ExtraFeaturesLayer:
             columns = [{**asdict(column), "width": column.width} for column in self.columns]
             about = {"schema": 1, "classes": list(self.classes), "scale": self.scale}
             write_json(folder / JSON, {**about, "columns": columns})
+
+
+def saved_layer(run: Path) -> ExtraFeaturesLayer | None:
+    """The layer of a finished run, ``None`` where it has none. Raises ``RunError`` where its files
+    were changed since the run ended."""
+    result = open_run(run)
+    wrapper = result.get("wrapper")
+    if not wrapper or wrapper.get("kind") != FOLDER:
+        return None
+    check_files(run, result, [f"{FOLDER}/{JSON}", f"{FOLDER}/{WEIGHTS}"])
+    return load_extra_features(run / FOLDER)
 
 
 def load_extra_features(folder: Path) -> ExtraFeaturesLayer:

@@ -103,6 +103,11 @@ def parse_column_requests(names_given: Sequence[str]) -> tuple[ColumnRequest, ..
     return tuple(requests)
 
 
+def source_columns(requests: Sequence[ColumnRequest]) -> tuple[str, ...]:
+    """The columns that a source must have for ``requests``: features of the text need none."""
+    return tuple(one.name for one in requests if one.name not in TEXT_FEATURES)
+
+
 def with_extra_columns(
     table: Table, raw: Raw, requests: Sequence[ColumnRequest], used: Sequence[str] = ()
 ) -> Table:
@@ -111,7 +116,7 @@ def with_extra_columns(
 
     Raises ``DataError`` for a column that the source lacks, ``RecipeError`` for one of ``used``.
     """
-    names = [one.name for one in requests if one.name not in TEXT_FEATURES]
+    names = source_columns(requests)
     lacking = [name for name in names if name not in raw.names]
     if lacking:
         rule = f"has no column {', '.join(map(repr, lacking))}, which data.features names"
@@ -132,7 +137,7 @@ def with_extra_columns(
 
 def check_extra_columns(raw: Raw, requests: Sequence[ColumnRequest]) -> None:
     """Refuse rows without the extra columns that a model reads. Raises ``DataError``."""
-    names = [one.name for one in requests if one.name not in TEXT_FEATURES]
+    names = source_columns(requests)
     lacking = [name for name in names if name not in raw.names]
     if lacking:
         raise DataError(

@@ -148,7 +148,9 @@ class ModelTrial:
 
 def input_fields(run: Path) -> tuple[Field, ...]:
     """The columns that a run's model reads: texts, extra features, or an image."""
+    from holdfast.contract.extra_features import saved_layer
     from holdfast.contract.inference import data_part, read_columns
+    from holdfast.data.columns.extra import source_columns
     from holdfast.recipe import read_recipe
 
     recipe = read_recipe(run / "recipe.yaml")
@@ -158,7 +160,8 @@ def input_fields(run: Path) -> tuple[Field, ...]:
     if recipe.task in (*DECODER_TASKS, *TAGGING_TASKS):
         return (Field("text", "text"),)
     texts = tuple(Field(name, "text") for name in read_columns(part) or ("text",))
-    extra_features = part.features if isinstance(part.features, tuple) else ()
+    layer = saved_layer(run)
+    extra_features = source_columns(() if layer is None else layer.required_columns)
     return (*texts, *(Field(name, "value") for name in extra_features))
 
 

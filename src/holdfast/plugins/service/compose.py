@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.contract.run_folder import need_run, open_run
+from holdfast.contract.run_folder import need_run
 from holdfast.core.decisions import DecisionListener, decisions_to
 from holdfast.core.errors import InputError, RecipeError, StoreError
 from holdfast.core.machine import usable_cores
@@ -16,7 +16,13 @@ from holdfast.core.tasks import DECODER_TASKS
 from holdfast.plugins.service.live.observer import ComparisonObserver, ShadowRunner
 from holdfast.plugins.service.live.router import ComparisonSetup, EngineRouter, refuse_incompatible
 from holdfast.plugins.service.options import ServeOptions
-from holdfast.plugins.service.promotion import PromotionFollower, ServedModel, record_start
+from holdfast.plugins.service.promotion import (
+    PromotionFollower,
+    ServedModel,
+    model_facts,
+    record_start,
+    refuse_other,
+)
 from holdfast.plugins.service.records import ServiceEngine, ServiceObserver
 from holdfast.plugins.service.routes import ENDPOINTS
 from holdfast.plugins.service.server import RunningService, connection_limit, listen
@@ -140,8 +146,11 @@ def start_drift_observer(service: Service, notify: DecisionListener) -> None:
     """Start drift detection, once the service answers."""
     from holdfast.plugins.service.drift_observer import drift_observers
 
+    engine = service.loaded_engine
+    # A service that is stopped just after it was loaded has nothing left to monitor.
+    if engine is None or service.draining:
+        return
     try:
-        engine = service.engine
         observers = drift_observers(lambda: engine.facts, service.settings, service.log, notify)
     except Exception as error:
         # Nobody waits for it, and a defect must be reported.
@@ -154,17 +163,17 @@ def start_drift_observer(service: Service, notify: DecisionListener) -> None:
 
 def current_model(run: Path, store: Store | None, log: Log) -> ServedModel:
     """The run that a server started with ``run`` serves: itself, or one promoted in its place.
-    Raises ``InputError`` where that run is missing or was replaced."""
-    result = open_run(run)
+    Raises ``InputError`` where that run is missing, was replaced or cannot stand for ``run``."""
     first = served_name(run)
     if store is None:
         return ServedModel(first, run)
-    facts = {"task": result.get("task"), "classes": result.get("classes")}
+    facts = model_facts(run)
     current = record_start(store, first, facts, run)
     if current.model == first:
         # The folder of the command line; the stored one may have been moved.
         return ServedModel(first, run, current.before, current.since)
-    remedy = f"Restore it, or undo the promotion: holdfast promote {current.run} --store … --undo"
+    undo = f"undo the promotion: holdfast promote {current.run} --store … --undo"
+    remedy = f"Restore it, or {undo}"
     try:
         name_found = served_name(current.run)
     except InputError as error:
@@ -173,6 +182,12 @@ def current_model(run: Path, store: Store | None, log: Log) -> ServedModel:
     if name_found != current.model:
         rule = f"was promoted in place of {first}, but its folder contains another model"
         raise RecipeError(current.model, rule, name_found, remedy)
+    promoted_facts = model_facts(current.run)
+    try:
+        refuse_other(first, facts, current.model, promoted_facts)
+    except RecipeError as error:
+        # An older version, which compared less, may have promoted it.
+        raise error.reworded(remedy=f"Serve it separately, or {undo}") from error
     log(f"{current.model} ({current.run}) was promoted in place of {first}, and is served")
     return current
 

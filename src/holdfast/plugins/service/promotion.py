@@ -18,10 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.inference import data_part
 from holdfast.contract.run_folder import open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, InputError, RecipeError, RunError, StoreError
 from holdfast.core.records import to_json
 from holdfast.core.run_files import RESULT_FILE, check_model
+from holdfast.core.tasks import LABELLED_TEXT_TASKS
+from holdfast.plugins.service.engine.columns import run_columns
 from holdfast.plugins.service.live.comparison import LATEST
 from holdfast.plugins.service.live.router import EngineRouter, refuse_incompatible
 from holdfast.plugins.service.pair_evidence import pair_evidence
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 SERVING, PROMOTION, FAILED = "serving", "promotion", "promotion failed"
 POLL_INTERVAL_S = 1.0
+# Facts that two models must share so that one can replace the other, in words.
+COMPARED = {"task": "task", "label_kind": "label type", "classes": "set of classes"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ def promote(
             raise RecipeError(model, "is already served", None, "Name another run.")
         note = (f"the same model, previously in {current.run}",)
         return _append(store, Promotion(current.model, model, run.resolve(), notes=note), at)
-    _refuse_other(store, current, model, result)
+    refuse_other(current.model, _recorded_facts(store, current), model, model_facts(run))
     evidence = pair_evidence(store, current.model, current.run, model, result, at)
     if not force:
         evidence.refuse(run, store.name)
@@ -199,28 +204,54 @@ def _names(places: Sequence[ServedModel]) -> str:
     return f"Served: {', '.join(one.model for one in places)}."
 
 
-def _refuse_other(
-    store: Store, current: ServedModel, model: str, result: Mapping[str, Any]
+def model_facts(run: Path) -> dict[str, Any]:
+    """What decides whether the model of a finished run can replace another, as the event
+    ``serving`` records it; the ``columns`` are ``None`` where only the loaded model knows them."""
+    result = open_run(run)
+    task = str(result.get("task"))
+    of_text = task in LABELLED_TEXT_TASKS
+    return {
+        "task": task,
+        "label_kind": (data_part(run).label_kind or "class") if of_text else None,
+        "classes": result.get("classes"),
+        "columns": run_columns(run, task),
+    }
+
+
+def _recorded_facts(store: Store, current: ServedModel) -> Mapping[str, Any]:
+    """What the servers of a model recorded at their start, or else what its run says."""
+    recorded: Mapping[str, Any] = {}
+    for one in _events(store):
+        if one.kind == SERVING and one.body["model"] == current.model:
+            recorded = one.body
+    if "columns" in recorded:
+        return recorded
+    # The model was promoted itself, or an older version started the server.
+    try:
+        return {**model_facts(current.run), **recorded}
+    except InputError:
+        # The servers check it themselves before they switch.
+        return recorded
+
+
+def refuse_other(
+    served: str, served_facts: Mapping[str, Any], model: str, facts: Mapping[str, Any]
 ) -> None:
-    """Refuse a run with another task or other classes than the servers recorded."""
-    facts = [
-        one.body
-        for one in _events(store)
-        if one.kind == SERVING and one.body["model"] == current.model
-    ]
-    if not facts:
-        try:
-            facts = [open_run(current.run)]
-        except RunError:
-            # The servers check it themselves before they switch.
-            return
-    for name in ("task", "classes"):
-        one, two = facts[-1].get(name), result.get(name)
+    """Refuse a model with another task, label type or classes than the ``served`` one, or one that
+    needs columns that requests may lack. What is not known of the served model is not compared."""
+    remedy = "Serve it separately: holdfast serve RUN."
+    for name, words in COMPARED.items():
+        if name not in served_facts:
+            continue
+        one, two = served_facts[name], facts[name]
         other = sorted(one or ()) != sorted(two or ()) if name == "classes" else one != two
         if other:
-            rule = f"cannot replace {current.model}, which has another "
-            rule += "task" if name == "task" else "set of classes"
-            raise RecipeError(model, rule, two, "Serve it separately: holdfast serve RUN.")
+            rule = f"cannot replace {served}, which has another {words}"
+            raise RecipeError(model, rule, two, remedy)
+    known, needed = served_facts.get("columns"), facts["columns"]
+    if known and needed and (lacking := [name for name in needed if name not in known]):
+        rule = f"cannot replace {served}: it needs columns that requests may not have"
+        raise RecipeError(model, rule, lacking, remedy)
 
 
 def _undo(store: Store, run: Path, places: Sequence[ServedModel], at: float) -> Promotion:

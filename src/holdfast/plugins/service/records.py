@@ -56,6 +56,8 @@ class EngineFacts:
 
     ``columns`` are those that a row must have (the first is that of a plain text), ``classes``
     those with probabilities, ``precision`` the precision it computes in and ``because`` why.
+    ``label_kind`` is what a text's label is (``class``, ``several`` or ``number``), ``None`` for
+    other tasks.
     """
 
     task: str
@@ -65,6 +67,7 @@ class EngineFacts:
     classes: tuple[str, ...] | None
     precision: str
     because: str
+    label_kind: str | None = None
 
 
 class QueueFull(Exception):

@@ -55,15 +55,14 @@ def command(
         raise RecipeError(
             "holdfast forget", rule, options_given, "E.g. --request ID, as /predict returned it."
         )
-    from holdfast.plugins.store.records import user_mark
+    from holdfast.plugins.store.records import request_id, user_mark
     from holdfast.plugins.store.store import open_store
 
     by: Any
     ((by, value),) = given.items()
+    stored_form = {"request": request_id, "user": user_mark}.get(by, str)
     with closing(open_store(store, make=False)) as opened:
-        deleted_counts = opened.delete(
-            time.time(), by=by, value=user_mark(value) if by == "user" else value
-        )
+        deleted_counts = opened.delete(time.time(), by=by, value=stored_form(value))
         document = {
             "schema": 1,
             "by": by,

@@ -23,6 +23,8 @@ Source = Literal["endpoint", "file", "page", "model"]
 Drawn = Literal["uniform", "unlike", "chosen", "volunteered"]
 # Whether the annotator had seen the model's prediction, which biases the label towards it.
 Suggestion = Literal["hidden", "seen", "unknown"]
+# How OpenAI's clients see the id of a conversation or completion begin.
+OPENAI_PREFIXES = {"chat": "chatcmpl-", "text": "cmpl-"}
 
 
 def new_id(at: float | None = None) -> str:
@@ -30,6 +32,13 @@ def new_id(at: float | None = None) -> str:
     ones, to the millisecond."""
     millis = int((time.time() if at is None else at) * 1000)
     return f"{millis:012x}{secrets.token_hex(10)}"
+
+
+def request_id(given: str) -> str:
+    """The id that the store holds of a request, without the prefix that OpenAI's clients see."""
+    for prefix in OPENAI_PREFIXES.values():
+        given = given.removeprefix(prefix)
+    return given
 
 
 def user_mark(user: str) -> str:

@@ -11,13 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.extra_features import (
-    FOLDER,
-    JSON,
-    WEIGHTS,
-    ExtraFeaturesLayer,
-    load_extra_features,
-)
+from holdfast.contract.extra_features import ExtraFeaturesLayer, saved_layer
 from holdfast.contract.fit import FittedModel, TrainingPlan
 from holdfast.contract.inference import (
     ClassPredictions,
@@ -43,7 +37,6 @@ from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
 from holdfast.core.decisions import decisions_in, decisions_to, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
-from holdfast.core.run_files import check_files, read_result
 from holdfast.data.columns.columns import choose_columns
 from holdfast.data.columns.extra import ColumnRequest as SideColumn
 from holdfast.data.columns.extra import check_extra_columns, with_extra_columns
@@ -258,11 +251,8 @@ def add_extra_features(
 
 def _with_layer(run: Path, model: TextModel) -> TextModel:
     """The run's text part, with its layer over feature columns where it has one."""
-    wrapper = open_run(run).get("wrapper")
-    if not wrapper or wrapper.get("kind") != FOLDER:
-        return model
-    check_files(run, read_result(run), [f"{FOLDER}/{JSON}", f"{FOLDER}/{WEIGHTS}"])
-    return TextWithExtraFeatures(model, load_extra_features(run / FOLDER))
+    layer = saved_layer(run)
+    return model if layer is None else TextWithExtraFeatures(model, layer)
 
 
 def load_plain_model(run: Path) -> Any:

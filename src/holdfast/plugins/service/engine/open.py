@@ -82,6 +82,7 @@ def engine_of(
 ) -> ModelEngine:
     """The engine of a loaded predictor; its ``recipe`` says how texts are cleaned."""
     task = str(recipe.task)
+    use, network = choice.use, choice.network
     facts = EngineFacts(
         task,
         model,
@@ -90,9 +91,9 @@ def engine_of(
         predictor.names or None,
         choice.precision,
         choice.because,
+        use.label_kind if isinstance(use, TextPredictor) else None,
     )
-    form: RowHandler = TableHandler(predictor, choice.use)
-    use, network = choice.use, choice.network
+    form: RowHandler = TableHandler(predictor, use)
     text_only = isinstance(use, TextPredictor) and not isinstance(
         use.models[0], TextWithExtraFeatures
     )

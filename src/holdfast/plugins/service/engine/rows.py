@@ -13,18 +13,21 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from holdfast.contract.inference import (
-    PredictionRequest,
-    TaskPredictions,
-    read_columns,
-    within_limits,
-)
+from holdfast.contract.inference import PredictionRequest, TaskPredictions, within_limits
 from holdfast.core.errors import DataError, InputError, MachineError
 from holdfast.core.records import Floats
 from holdfast.data.cells import too_deep_error
 from holdfast.data.images.decode import open_header
 from holdfast.data.limits import current_limits
 from holdfast.data.scratch import remove_with, scratch_file
+from holdfast.plugins.service.engine.columns import (
+    IMAGE,
+    PROMPT,
+    TEXT,
+    prompt_columns,
+    text_columns,
+    token_columns,
+)
 from holdfast.plugins.service.records import RowPrediction, RowPredictions
 from holdfast.plugins.store.records import Row
 from holdfast.runs.prediction_file import DIGITS
@@ -43,7 +46,6 @@ SAMPLE_WORDS = ["It", "was", "not", "what", "I", "had", "hoped", "for"]
 # How an error refers to images that no file lists.
 FILE_LIST = "list"
 IMAGE_REMEDY = "Send the bytes of complete image files (PNG, JPEG, GIF, BMP, WebP, TIFF) in base64."
-IMAGE, TOKENS, PROMPT, TEXT = "image", "tokens", "prompt", "text"
 NO_TEXT = "this row has no text"
 
 
@@ -54,14 +56,10 @@ def required_columns(predictor: Predictor) -> tuple[str, ...]:
     if isinstance(use, ImagePredictor):
         return (IMAGE,)
     if isinstance(use, TagPredictor):
-        return (part.text or (TOKENS,))[:1]
+        return token_columns(part)
     if isinstance(use, CausalLMPredictor):
-        text_columns = None if part.messages else part.text
-        return text_columns or (TEXT if use.of_text else PROMPT,)
-    extra_features = (
-        [one.name for one in use.extra_feature_columns()] if isinstance(use, TextPredictor) else []
-    )
-    return (*(read_columns(part) or (TEXT,)), *extra_features)
+        return prompt_columns(part) or (TEXT if use.of_text else PROMPT,)
+    return text_columns(part, use.extra_feature_columns() if isinstance(use, TextPredictor) else ())
 
 
 def sample_row(predictor: Predictor, number: int) -> Row:

@@ -185,8 +185,8 @@ class ComparisonSetup:
 
 
 def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
-    """Raise ``RecipeError`` where one model cannot replace the other: another task, other classes
-    or columns, or the same model twice."""
+    """Raise ``RecipeError`` where one model cannot replace the other: another task, label type,
+    classes or columns, or the same model twice."""
     subject = f"the challenger {challenger.model}"
     remedy = f"{REMEDY}holdfast compare {challenger.run} {shown.run} DATA"
     if shown.model == challenger.model:
@@ -194,6 +194,9 @@ def refuse_incompatible(shown: EngineFacts, challenger: EngineFacts) -> None:
     if shown.task != challenger.task:
         rule = f"has another task than the served {shown.model} ({shown.task})"
         raise RecipeError(subject, rule, challenger.task, remedy)
+    if shown.label_kind != challenger.label_kind:
+        rule = f"has another label type than the served {shown.model} ({shown.label_kind})"
+        raise RecipeError(subject, rule, challenger.label_kind, remedy)
     shown_classes, challenger_classes = set(shown.classes or ()), set(challenger.classes or ())
     if shown_classes != challenger_classes:
         missing, extra = (

@@ -33,7 +33,7 @@ from holdfast.plugins.service.records import RowPrediction, RowPredictions, Serv
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import Call, Endpoint, as_json
 from holdfast.plugins.service.web.faults import openai_body
-from holdfast.plugins.store.records import user_mark
+from holdfast.plugins.store.records import OPENAI_PREFIXES, user_mark
 
 # Only these conversations are recorded and can be labelled; others have no complete answer.
 COMPLETE = ("stop", "length")
@@ -41,7 +41,6 @@ ELSEWHERE = (
     (404, "The served model is not a language model, or has another name"),
     (504, "The answer was not ready within serve.chat_timeout_s"),
 )
-PREFIX = {"chat": "chatcmpl-", "text": "cmpl-"}
 DOCUMENT = {"chat": "chat.completion", "text": "text_completion"}
 CHUNK = {"chat": "chat.completion.chunk", "text": "text_completion"}
 DONE = "data: [DONE]\n\n"
@@ -338,7 +337,7 @@ def _error_of(result: ChatResult) -> ChatError | None:
 
 def _envelope(conversation: Conversation, object_type: str, model: str) -> dict[str, Any]:
     return {
-        "id": PREFIX[conversation.request.prompt_type] + conversation.id,
+        "id": OPENAI_PREFIXES[conversation.request.prompt_type] + conversation.id,
         "object": object_type,
         "created": int(conversation.started_at),
         "model": model,

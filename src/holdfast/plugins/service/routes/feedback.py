@@ -33,6 +33,7 @@ from holdfast.plugins.store.records import (
     Row,
     StoredRequest,
     Suggestion,
+    request_id,
 )
 from holdfast.recipe import read_recipe
 
@@ -129,9 +130,7 @@ def _row_and_annotator(body: dict[str, Any]) -> tuple[str, int, str]:
     ):
         rule = f"must be a text of 1 to {MAX_NAME_LENGTH} characters"
         raise bad_request("who", rule, annotator, "Name the annotator.")
-    # The prefix that OpenAI's clients see.
-    name = request.removeprefix("chatcmpl-").removeprefix("cmpl-")
-    return name, index, UNKNOWN_ANNOTATOR if annotator is None else annotator
+    return request_id(request), index, UNKNOWN_ANNOTATOR if annotator is None else annotator
 
 
 def _circumstances(body: dict[str, Any]) -> tuple[Suggestion, Any]:
