@@ -8,9 +8,11 @@ import html
 import json
 import math
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -193,6 +195,33 @@ def test_predictions_have_the_type_of_the_labels_in_memory(
     again = [*quick, "train.epochs=9"]
     with pytest.warns(UserWarning, match=r"Ignored: train\.epochs=9.0 \(the run uses 3"):
         holdfast.train(numbers, out=tmp_path / "r", settings=again, resume=True, quiet=True)
+
+
+def test_a_resumed_run_warns_of_every_option_that_it_does_not_use(
+    run: holdfast.TrainedRun, frame: Any, quick: list[str], tmp_path: Path
+) -> None:
+    def resumed(*source: Any, **options: Any) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            given = {"settings": settings_of(quick), "text": "text", "label": "label"} | options
+            again = holdfast.train(*source, out=run.folder, resume=True, quiet=True, **given)
+        assert again.result == run.result
+        texts = [str(one.message) for one in caught if "Ignored" in str(one.message)]
+        return re.findall(r"([\w.]+)=[^=]* \(the run uses", " ".join(texts))
+
+    frame.to_csv(other := tmp_path / "other.csv", index=False)
+    assert resumed(frame) == resumed(frame, task="text-classification") == []
+    assert resumed(other) == ["data.path"]
+    assert resumed(frame, test=other) == ["data.test"]
+    assert resumed(frame, text="id", label="text", group="id") == [
+        "data.text",
+        "data.label",
+        "data.group",
+    ]
+    seed = run.result["seed"]
+    options = {"model": "embedded", "task": "seq2seq", "seed": seed + 1, "settings": {}}
+    assert resumed(frame, **options) == ["model.name", "task", "seed"]
+    assert resumed(frame, seed=seed) == []
 
 
 def test_what_could_be_meant_otherwise_is_refused(run: holdfast.TrainedRun, frame: Any) -> None:

@@ -37,20 +37,20 @@ def _trained(request: TrainingRequest, recipe: Recipe, *, quiet: bool, **how: An
     from holdfast.terminal.watch import train_with_progress
 
     if quiet and request.resume and request.out is not None:
-        _warn_unused(request.out, request.settings, recipe)
+        _warn_unused(request.out, request, recipe)
     result, folder = train_with_progress(request, recipe, quiet=quiet, **how)
     if not quiet and is_main_process():
         show_summary(result, folder)
     return TrainedRun(folder)
 
 
-def _warn_unused(run: Path, settings: Sequence[str], recipe: Recipe) -> None:
-    """Say which settings a resumed run ignores, where its messages are not printed."""
+def _warn_unused(run: Path, request: TrainingRequest, recipe: Recipe) -> None:
+    """Say which options and settings a resumed run ignores, where its messages are not printed."""
     import warnings
 
     from holdfast.runs.start import unused_settings
 
-    if unused := unused_settings(run, recipe, settings):
+    if unused := unused_settings(run, recipe, request):
         text = f"{run} resumes with the settings it began with. Ignored: {'; '.join(unused)}"
         warnings.warn(text, stacklevel=4)
 
