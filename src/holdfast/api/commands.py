@@ -586,11 +586,11 @@ def explain(
     command would exit with 2.
     """
     from holdfast.analyses.explain.explain import explain as explained
-    from holdfast.data.memory.frames import is_frame
+    from holdfast.data.memory.frames import is_frame, series_values
 
     folder = run_folder(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)
-    with file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
+    with file_of(data) if filed else contextlib.nullcontext(series_values(data)) as given:
         return explained(folder, given, options_of(text, None, encoding, settings), rows=rows)
 
 

@@ -307,7 +307,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = table_from_texts(
             texts,
             [str(number) for number in numbers],
-            None if groups is None else [_group(group) for group in groups],
+            None if groups is None else list(map(_group, series_values(groups, "groups"))),
             classes=[str(number) for number in range(len(self.classes_))],
             source="X",
         )
