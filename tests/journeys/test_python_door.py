@@ -318,6 +318,36 @@ def test_evaluate_takes_rows_in_memory(run: holdfast.TrainedRun, marked_rows: An
         run.evaluate(pd.DataFrame({"words": texts, "y": labels}))
 
 
+OTHER_FRAME = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("the rows", lambda run, _: holdfast.audit(OTHER_FRAME)),
+        ("against 1", lambda run, frame: holdfast.audit(frame, against=OTHER_FRAME, text="text")),
+        ("the data frame", lambda run, _: holdfast.update(run, OTHER_FRAME, quiet=True)),
+        ("the data frame", lambda run, _: holdfast.lr(OTHER_FRAME)),
+        ("the data frame", lambda run, _: holdfast.dry_run(OTHER_FRAME)),
+        ("the data frame", lambda run, _: holdfast.drift(run, OTHER_FRAME)),
+        ("the data frame", lambda run, _: holdfast.explain(run, OTHER_FRAME)),
+    ],
+)
+def test_errors_name_the_data_frame_not_its_file(
+    run: holdfast.TrainedRun, frame: Any, name: str, call: Any
+) -> None:
+    with pytest.raises(DataError) as caught:
+        call(run, frame)
+    assert caught.value.what == name
+
+
+def test_results_name_the_data_frame_not_its_file(run: holdfast.TrainedRun, frame: Any) -> None:
+    explained = holdfast.explain(run, frame, rows=1)
+    assert explained.source == explained.to_json()["source"] == "the data frame"
+    assert holdfast.drift(run, frame).data == "the data frame"
+    assert holdfast.drift(run, frame.text).data == "the list"
+
+
 def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:
     shown = run._repr_html_()
     accuracy = run.result["test"]["metrics"]["accuracy"]["value"]
