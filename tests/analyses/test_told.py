@@ -46,3 +46,12 @@ def test_another_column_draws_no_bar(
     assert table.with_column("more", ["c", "d"]).column("more") == ["c", "d"]
     assert table.column("text") == ["three", "one"]
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["text", "more", "other"])
+def test_a_table_without_rows_gets_a_column(make_table: Callable[..., Table], name: str) -> None:
+    table = make_table(["one", "two"], ["x", "y"]).with_column("more", ["a", "b"]).take([])
+    changed = table.with_column(name, [])
+    assert len(changed) == 0
+    assert set(changed.rows.column_names) == {*table.rows.column_names, name}
+    assert table.rows.features.items() <= changed.rows.features.items()

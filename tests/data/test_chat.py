@@ -137,6 +137,13 @@ def test_plain_text_stays_plain_and_a_text_file_is_its_passages(
     assert form_of(table) == "text"
     assert read_row_turns(table) == [[]]
     assert counts(table) == {"empty_text": 1}
+    blank = rows([{"text": " "}, {"text": None}])
+    with pytest.raises(
+        DataError, match=r"no usable row: 2 rows without text.*\n  Add texts, or name"
+    ):
+        load_chats(blank)
+    # Each row of a prediction has one, of an empty text too.
+    assert len(load_chats(blank, RowOptions(need_label=False))) == 0
     (tmp_path / "book.txt").write_text("One\nline\n\n \nTwo\n\n", encoding="utf-8")
     assert load_chats(tmp_path / "book.txt").column("text") == ["One\nline", "Two"]
 

@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.core.errors import DataError
 from holdfast.data.memory.frames import frame_table, is_frame, series_values
+from holdfast.data.memory.texts import rows_in_memory, unlabelled_rows
 
 pd = pytest.importorskip("pandas")
 pl = pytest.importorskip("polars")
@@ -55,6 +56,42 @@ def test_lists_series_and_mappings_are_no_frames() -> None:
         assert not is_frame(value)
     for values in (pd.Series(["a", float("nan")]), pl.Series(["a", None]), ["a", None]):
         assert series_values(values) == ["a", None]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.DataFrame({"y": ["u", "v"]}, index=[3, 3]),
+        pl.DataFrame({"y": ["u", "v"]}),
+        pa.table({"y": ["u", "v"]}),
+        datasets.Dataset.from_dict({"y": ["u", "v"]}),
+        pa.chunked_array([["u"], ["v"]]),
+        pa.array(["u", "v"]),
+        pd.Index(["u", "v"]),
+    ],
+)
+def test_a_column_of_any_kind_gives_texts_labels_and_groups(column: Any) -> None:
+    expected = {"text": ["a", "b"], "label": ["u", "v"], "group": ["u", "v"]}
+    given = rows_in_memory(["a", "b"], column, column)
+    assert given is not None
+    assert given.to_pydict() == expected
+    assert series_values(column) == ["u", "v"]
+
+
+def test_columns_of_arrow_are_texts() -> None:
+    column = pa.chunked_array([["a"], [None]])
+    assert unlabelled_rows(column).to_pydict() == {"text": ["a", None]}
+    assert frame_table({"text": column, "n": [1, 2]}).to_pydict() == {
+        "text": ["a", None],
+        "n": [1, 2],
+    }
+
+
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table, pd.MultiIndex.from_product])
+def test_several_columns_are_no_labels(make: Any) -> None:
+    two = [["u", "v"], ["w"]] if "from_product" in str(make) else {"y": ["u", "v"], "z": [1, 2]}
+    with pytest.raises(DataError, match=r"(?s)the labels: .*one column.*\n  Give"):
+        rows_in_memory(["a", "b"], make(two), None)
 
 
 def test_what_is_no_table_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 import json
 import pickle
 import signal
@@ -326,6 +328,32 @@ def test_what_a_choice_of_models_is_made_by_is_refused_where_there_is_none(
         TextClassifier(settings={"model.candidates": [str(tiny_model)]}).fit(texts, labels)
     with pytest.raises(ModelError, match="is neither a folder"):
         TextClassifier("auto", {"model.candidates": ["/nonexistent"]}).fit(texts, labels)
+
+
+def test_labels_of_an_object_array_have_their_own_type(fitted: TextClassifier) -> None:
+    texts, labels = texts_and_labels()
+    as_objects = labels.astype(object)
+    classifier = clone(fitted).set_params(settings={**SHORT, "train.max_steps": 1})
+    classifier.fit(texts, as_objects)
+    assert classifier.classes_.dtype == labels.dtype
+    assert classifier.predict(texts).dtype == labels.dtype
+    assert classifier.score(texts, as_objects) == classifier.score(texts, labels)
+    assert fitted.score(texts, labels) == np.mean(fitted.predict(texts) == labels)
+
+
+class Mood(enum.Enum):
+    GOOD = 1
+    BAD = 2
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [(0.5, 1.5), (Mood.GOOD, Mood.BAD), (b"a", b"b"), (datetime.date.min, datetime.date.max)],
+)
+def test_labels_that_could_not_be_scored_are_refused(fitted: TextClassifier, pair: Any) -> None:
+    for labels in ([*pair] * 30, np.array([*pair] * 30, dtype=object)):
+        with pytest.raises(DataError, match=r"y: holds labels that scikit-learn does not score"):
+            clone(fitted).fit(texts_and_labels()[0], labels)
 
 
 def test_pairs_are_no_single_texts(fitted: TextClassifier) -> None:

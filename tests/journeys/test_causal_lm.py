@@ -537,3 +537,7 @@ def test_a_run_on_plain_text_goes_on_from_a_beginning(
     done = holdfast("predict", tmp_path / "r", tmp_path / "more.txt")
     assert done.code == 0, done.err
     assert [json.loads(line)["row"] for line in done.out.splitlines()] == [0, 1]
+    (tmp_path / "blank.csv").write_text('text\n" "\n')
+    done = holdfast("predict", tmp_path / "r", tmp_path / "blank.csv")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["prediction"] == ""

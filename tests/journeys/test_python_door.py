@@ -8,9 +8,11 @@ import html
 import json
 import math
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -195,6 +197,33 @@ def test_predictions_have_the_type_of_the_labels_in_memory(
         holdfast.train(numbers, out=tmp_path / "r", settings=again, resume=True, quiet=True)
 
 
+def test_a_resumed_run_warns_of_every_option_that_it_does_not_use(
+    run: holdfast.TrainedRun, frame: Any, quick: list[str], tmp_path: Path
+) -> None:
+    def resumed(*source: Any, **options: Any) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            given = {"settings": settings_of(quick), "text": "text", "label": "label"} | options
+            again = holdfast.train(*source, out=run.folder, resume=True, quiet=True, **given)
+        assert again.result == run.result
+        texts = [str(one.message) for one in caught if "Ignored" in str(one.message)]
+        return re.findall(r"([\w.]+)=[^=]* \(the run uses", " ".join(texts))
+
+    frame.to_csv(other := tmp_path / "other.csv", index=False)
+    assert resumed(frame) == resumed(frame, task="text-classification") == []
+    assert resumed(other) == ["data.path"]
+    assert resumed(frame, test=other) == ["data.test"]
+    assert resumed(frame, text="id", label="text", group="id") == [
+        "data.text",
+        "data.label",
+        "data.group",
+    ]
+    seed = run.result["seed"]
+    options = {"model": "embedded", "task": "seq2seq", "seed": seed + 1, "settings": {}}
+    assert resumed(frame, **options) == ["model.name", "task", "seed"]
+    assert resumed(frame, seed=seed) == []
+
+
 def test_what_could_be_meant_otherwise_is_refused(run: holdfast.TrainedRun, frame: Any) -> None:
     with pytest.raises(DataError, match="could be a text or the name of a file"):
         run.predict("later.csv")
@@ -287,6 +316,36 @@ def test_evaluate_takes_rows_in_memory(run: holdfast.TrainedRun, marked_rows: An
     assert by_lists["metrics"]["accuracy"]["value"] == pytest.approx(right)
     with pytest.raises(DataError, match=r"the data frame: has no column 'text'.*\n.*text="):
         run.evaluate(pd.DataFrame({"words": texts, "y": labels}))
+
+
+OTHER_FRAME = pd.DataFrame({"a": [1, 2], "b": [3, 4]})
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("the rows", lambda run, _: holdfast.audit(OTHER_FRAME)),
+        ("against 1", lambda run, frame: holdfast.audit(frame, against=OTHER_FRAME, text="text")),
+        ("the data frame", lambda run, _: holdfast.update(run, OTHER_FRAME, quiet=True)),
+        ("the data frame", lambda run, _: holdfast.lr(OTHER_FRAME)),
+        ("the data frame", lambda run, _: holdfast.dry_run(OTHER_FRAME)),
+        ("the data frame", lambda run, _: holdfast.drift(run, OTHER_FRAME)),
+        ("the data frame", lambda run, _: holdfast.explain(run, OTHER_FRAME)),
+    ],
+)
+def test_errors_name_the_data_frame_not_its_file(
+    run: holdfast.TrainedRun, frame: Any, name: str, call: Any
+) -> None:
+    with pytest.raises(DataError) as caught:
+        call(run, frame)
+    assert caught.value.what == name
+
+
+def test_results_name_the_data_frame_not_its_file(run: holdfast.TrainedRun, frame: Any) -> None:
+    explained = holdfast.explain(run, frame, rows=1)
+    assert explained.source == explained.to_json()["source"] == "the data frame"
+    assert holdfast.drift(run, frame).data == "the data frame"
+    assert holdfast.drift(run, frame.text).data == "the list"
 
 
 def test_a_run_shows_itself_in_a_notebook(run: holdfast.TrainedRun) -> None:

@@ -84,15 +84,35 @@ def name_or_none(given: Any) -> str | None:
 def file_of(rows: Any) -> Iterator[str]:
     """The name of a file with these rows. An error about rows in memory names the rows, not the
     temporary file."""
+    names: dict[str, str] = {}
+    source = as_file(rows, None, None, rows_name(rows), names)
+    try:
+        with naming_rows(names):
+            yield source
+    finally:
+        for path in names:
+            Path(path).unlink(missing_ok=True)
+
+
+def rows_name(rows: Any) -> str:
+    """The name of these rows in results and errors: that of their file, if they are in one."""
+    from holdfast.data.memory.frames import is_frame
+    from holdfast.data.memory.texts import FRAME
+
+    if isinstance(rows, (str, Path)):
+        return str(rows)
+    return FRAME if is_frame(rows) else "the list"
+
+
+@contextlib.contextmanager
+def naming_rows(names: Mapping[str, str]) -> Iterator[None]:
+    """Give the rows in these files their ``names`` in errors."""
     from holdfast.data.memory.texts import naming_data_frame
 
-    source = as_file(rows, None, None, "the rows", {})
-    with (
-        contextlib.nullcontext()
-        if isinstance(rows, (str, Path))
-        else naming_data_frame(Path(source))
-    ):
-        yield source
+    with contextlib.ExitStack() as naming:
+        for path, name in names.items():
+            naming.enter_context(naming_data_frame(Path(path), name))
+        yield
 
 
 def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:

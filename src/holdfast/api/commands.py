@@ -13,7 +13,9 @@ from holdfast.api.arguments import (
     as_file,
     file_of,
     name_or_none,
+    naming_rows,
     options_of,
+    rows_name,
 )
 from holdfast.api.command_result import CommandResult
 from holdfast.api.trained_run import TrainedRun, run_folder
@@ -37,20 +39,20 @@ def _trained(request: TrainingRequest, recipe: Recipe, *, quiet: bool, **how: An
     from holdfast.terminal.watch import train_with_progress
 
     if quiet and request.resume and request.out is not None:
-        _warn_unused(request.out, request.settings, recipe)
+        _warn_unused(request.out, request, recipe)
     result, folder = train_with_progress(request, recipe, quiet=quiet, **how)
     if not quiet and is_main_process():
         show_summary(result, folder)
     return TrainedRun(folder)
 
 
-def _warn_unused(run: Path, settings: Sequence[str], recipe: Recipe) -> None:
-    """Say which settings a resumed run ignores, where its messages are not printed."""
+def _warn_unused(run: Path, request: TrainingRequest, recipe: Recipe) -> None:
+    """Say which options and settings a resumed run ignores, where its messages are not printed."""
     import warnings
 
     from holdfast.runs.start import unused_settings
 
-    if unused := unused_settings(run, recipe, settings):
+    if unused := unused_settings(run, recipe, request):
         text = f"{run} resumes with the settings it began with. Ignored: {'; '.join(unused)}"
         warnings.warn(text, stacklevel=4)
 
@@ -465,7 +467,8 @@ def audit(
     request = AuditRequest(
         source, tuple(others), columns or None, label, group, tuple(as_settings(settings)), names
     )
-    return audit_with_progress(request, quiet=quiet)
+    with naming_rows(names):
+        return audit_with_progress(request, quiet=quiet)
 
 
 @in_python()
@@ -585,13 +588,16 @@ def explain(
     Others as the options of the command. Raises ``holdfast.InputError`` where the
     command would exit with 2.
     """
+    from dataclasses import replace
+
     from holdfast.analyses.explain.explain import explain as explained
-    from holdfast.data.memory.frames import is_frame
+    from holdfast.data.memory.frames import is_frame, series_values
 
     folder = run_folder(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)
-    with file_of(data) if filed else contextlib.nullcontext(list(data)) as given:
-        return explained(folder, given, options_of(text, None, encoding, settings), rows=rows)
+    with file_of(data) if filed else contextlib.nullcontext(series_values(data)) as given:
+        found = explained(folder, given, options_of(text, None, encoding, settings), rows=rows)
+    return replace(found, source=rows_name(data))
 
 
 @in_python()

@@ -103,7 +103,12 @@ class Table:
 
     def with_column(self, name: str, values: Sequence[object]) -> Table:
         """The rows with ``values`` [n] as the column ``name``, which replaces one of that name."""
+        import datasets
+
         rows, feature = self.rows, None
+        if not len(rows):
+            # ``add_column`` fails if all rows of a table with an added column were removed.
+            rows = datasets.Dataset.from_dict(dict.fromkeys(rows.column_names, ()), rows.features)
         if name in rows.column_names:
             rows, feature = rows.remove_columns(name), rows.features[name]
         with without_progress_bars():

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import column_or_1d
+from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted
 
 from holdfast.core import shapes
@@ -196,6 +197,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
+    def score(self, X: Any, y: Sequence[Any], sample_weight: Any = None) -> float:
+        """The accuracy on texts ``X`` [n] and labels ``y`` [n], which are read as by ``fit``."""
+        return float(super().score(X, _labels(y), sample_weight))
+
     def save(self, folder: str | Path) -> None:
         """Write the calibrated model as a plain Hugging Face folder, with a file that ``load``
         needs. Raises ``RunError`` if the folder is not empty."""
@@ -307,7 +312,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         table = table_from_texts(
             texts,
             [str(number) for number in numbers],
-            None if groups is None else [_group(group) for group in groups],
+            None if groups is None else list(map(_group, series_values(groups, "groups"))),
             classes=[str(number) for number in range(len(self.classes_))],
             source="X",
         )
@@ -353,10 +358,36 @@ def _labels(y: object) -> npt.NDArray[Any]:
     _refuse_missing("y", "labels", values)
     labels: npt.NDArray[Any] = column_or_1d(np.asarray(y))
     other = [value for value in values if not isinstance(value, (str, bytes))]
+    if labels.dtype == object and other:
+        labels = _typed(values)
     if labels.dtype.kind in "US" and other:
         rule = "mixes strings with other label types, which NumPy would convert to strings"
         raise DataError("y", rule, other[0], "Give labels of one type.")
+    _refuse_unscorable(labels, values)
     return labels
+
+
+def _typed(values: list[Any]) -> npt.NDArray[Any]:
+    """The values in an array of their own type, where NumPy has one."""
+    try:
+        return np.asarray(values)
+    except (ValueError, OverflowError):
+        return np.asarray(values, dtype=object)
+
+
+def _refuse_unscorable(labels: npt.NDArray[Any], values: list[Any]) -> None:
+    """Refuse labels that ``score`` and the metrics of scikit-learn do not take as classes."""
+    try:
+        with warnings.catch_warnings():
+            # It warns of many classes, which need not be a mistake.
+            warnings.simplefilter("ignore")
+            label_type = type_of_target(labels)
+    except (TypeError, ValueError):
+        label_type = "unknown"
+    if label_type not in ("binary", "multiclass"):
+        rule = f"holds labels that scikit-learn does not score as classes (type {label_type!r})"
+        remedy = "Give strings, integers or booleans, for example [str(label) for label in y]."
+        raise DataError("y", rule, values[0], remedy)
 
 
 def _check_classes(classes: npt.NDArray[np.generic]) -> None:

@@ -57,10 +57,7 @@ def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[
     if in_memory:
         _wait_for_everyone()
     try:
-        with contextlib.ExitStack() as naming:
-            for name, path in files.items():
-                rows = FRAME if name == "data" else f"the {name} rows"
-                naming.enter_context(naming_data_frame(path, rows))
+        with _naming_rows(files):
             yield {DATA_KEYS[name]: str(path) for name, path in files.items() if name in DATA_KEYS}
     except BaseException:
         is_recorded = (run / RECIPE).exists() or (run / CHECKPOINTS / SEARCH).exists()
@@ -74,12 +71,24 @@ def store_tables(in_memory: Mapping[str, pa.Table], run: Path) -> Iterator[dict[
 def as_files(recipe: Recipe, in_memory: Mapping[str, pa.Table]) -> Iterator[Recipe]:
     """The recipe of rows in memory for a command without a run folder: they are stored in temporary
     files."""
-    paths = {DATA_KEYS[name]: frame_file(table) for name, table in in_memory.items()}
+    files = {name: frame_file(table) for name, table in in_memory.items()}
     try:
-        yield recipe.with_changes(data={key: str(path) for key, path in paths.items()})
+        with _naming_rows(files):
+            paths = {DATA_KEYS[name]: str(path) for name, path in files.items()}
+            yield recipe.with_changes(data=paths)
     finally:
-        for path in paths.values():
+        for path in files.values():
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _naming_rows(files: Mapping[str, Path]) -> Iterator[None]:
+    """Name the rows in memory in errors, not their files."""
+    with contextlib.ExitStack() as naming:
+        for name, path in files.items():
+            rows = FRAME if name == "data" else f"the {name} rows"
+            naming.enter_context(naming_data_frame(path, rows))
+        yield
 
 
 def _store(table: pa.Table, path: Path, run: Path) -> None:

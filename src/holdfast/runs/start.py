@@ -35,7 +35,7 @@ from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import shard_of
-from holdfast.recipe import read_recipe
+from holdfast.recipe import Recipe, read_recipe, resolve_paths
 from holdfast.recipe.plain_names import settings_with_stored_keys
 from holdfast.report.public import public_name
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
@@ -47,7 +47,7 @@ from holdfast.training.plan import Phase
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from holdfast.recipe import Recipe
+    from holdfast.contract.request import TrainingRequest
 
 
 # Settings that may change while a run is not finished: the paths of its files (the rows themselves
@@ -58,6 +58,17 @@ CHANGEABLE = {
     "alert": None,
     "track": None,
 }
+# Keys that have an option of their own.
+OPTION_KEYS = (
+    "data.path",
+    "data.test",
+    "data.text",
+    "data.label",
+    "data.group",
+    "model.name",
+    "task",
+    "seed",
+)
 OPENED = "test rows opened"
 OTHER = "Restore it. To train with other settings, start a new run with another --out."
 NEEDED = {"rows": str, "base_model": str, "findings": list, "decisions": list}
@@ -149,13 +160,25 @@ def record_start(
     )
 
 
-def unused_settings(run: Path, recipe: Recipe, settings: Sequence[str]) -> list[str]:
-    """Those of the ``settings`` (``key=value``, set in ``recipe``) that a resumed run does not use,
-    because it began with other values: ``train.epochs=5 (the run uses 3)``."""
+def unused_settings(run: Path, recipe: Recipe, request: TrainingRequest) -> list[str]:
+    """The options and settings of the ``request``, from which ``recipe`` was made, that a resumed
+    run does not use, because it began with other values: ``train.epochs=5 (the run uses 3)``.
+
+    Rows in memory are not among them: other rows are refused."""
     if not (run / RECIPE).exists():
         return []
-    now, began = recipe.model_dump(mode="json"), read_recipe(run / RECIPE).model_dump(mode="json")
-    keys = (one.partition("=")[0].strip() for one in settings_with_stored_keys(settings)[0])
+    now, began, default = (
+        one.model_dump(mode="json")
+        for one in (resolve_paths(recipe, Path()), read_recipe(run / RECIPE), Recipe())
+    )
+    keys = [key for key in OPTION_KEYS if _value_at(now, key) != _value_at(default, key)]
+    if "data" in request.in_memory:
+        keys.remove("data.path")
+    if request.seed is not None:
+        # It may be given as the default value, where the run has another.
+        keys.append("seed")
+    stored_settings = settings_with_stored_keys(request.settings)[0]
+    keys += [one.partition("=")[0].strip() for one in stored_settings]
     values = {key: [_value_at(one, key) for one in (now, began)] for key in keys}
     return [f"{k}={new} (the run uses {old})" for k, (new, old) in values.items() if new != old]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import re
 from dataclasses import replace
@@ -631,11 +632,43 @@ def test_the_report_shows_what_there_is(trainer: Any, lines: list[str]) -> None:
         {"patience": 0},
         {"evaluations": 0},
         {"sample_rows": 0},
+        {"sample_rows": 1.5},
+        {"evaluations": math.nan},
+        {"patience": "3"},
+        {"patience": math.nan},
+        {"patience": True},
+        {"hold_out": "0.2"},
+        {"choose": None},
+        {"log": 5},
     ],
 )
 def test_settings_are_checked_when_the_guard_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         Guard(**wrong)
+
+
+def test_counts_may_be_numbers_of_numpy() -> None:
+    assert Guard(patience=np.int64(3), evaluations=np.int32(2)).evaluations == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("position", [99, -1, None, True, 0.0])
+@pytest.mark.parametrize("policy", ["stop", "adapt"])
+def test_a_wrong_position_is_an_error_of_the_users_rule(
+    trainer: Any, lines: list[str], position: Any, policy: Any
+) -> None:
+    guard = Guard(policy=policy, choose=lambda _: position, log=lines.append)
+    trainer(guard.callback(), max_steps=1).train()
+    (warning,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
+    rule = "Guard(choose=…) must return a position in the history, 0 to 0, but returned"
+    assert f"{rule} {position!r}" in warning
+    assert guard.best_step is None
+
+
+def test_what_the_users_rule_raises_is_named(trainer: Any, lines: list[str]) -> None:
+    guard = Guard(choose=lambda history: history[9].step, log=lines.append)
+    trainer(guard.callback(), max_steps=1).train()
+    (warning,) = [line for line in lines if line.startswith("Warning: the guard disabled itself")]
+    assert "Guard(choose=…) raised IndexError" in warning
 
 
 @pytest.mark.slow

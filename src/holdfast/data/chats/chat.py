@@ -92,6 +92,7 @@ def _batch(passages: list[str]) -> Batch:
 
 CLASSES = ("all",)
 FORM = "form"
+EMPTY_TEXT = "empty_text"
 _BATCH = 2_000
 PARTS = tuple(f'"{name}"' for name in (*UNREAD, *WEIGHTS))
 NO_TOOLS = ("[]", "{}", "null")
@@ -210,10 +211,10 @@ class _Reader:
 
     def write(self) -> datasets.Dataset:
         """Write the rows to disk; log a finding for dropped rows and cut turns. Refuses a source
-        without usable rows."""
+        without usable rows, but not one of empty texts to be predicted."""
         schema = pa.schema([*_SCHEMA, *([("group", pa.string())] if self.group else [])])
         rows = write_batches("chats", schema, self._batches(schema))
-        if not len(rows):
+        if not len(rows) and (self.need_answer or set(self.faults) != {EMPTY_TEXT}):
             raise self._nothing()
         for fault, tally in sorted(self.faults.items()):
             because = (
@@ -240,12 +241,13 @@ class _Reader:
 
     def _nothing(self) -> DataError:
         fault, tally = max(self.faults.items(), key=lambda item: item[1].count)
+        chats = 'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}]'
+        remedy = "Add texts" if fault == EMPTY_TEXT else chats
         return DataError(
             f"{self.raw.source}, column {', '.join(map(repr, self.columns.text))}",
             f"has no usable row: {count_phrase(tally.count, 'row')} {_fault_in_words(fault)}",
             f"row {tally.rows[0]}",
-            'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}], or '
-            "name other columns with --text and --label.",
+            f"{remedy}, or name other columns with --text and --label.",
         )
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -278,7 +280,7 @@ class _Reader:
             text = template_text if template_text is not None else cells[self.columns.text[0]]
             if (text or "").strip():
                 return _row_record(row, text, [], self.form)
-            self.faults["empty_text"].add_row(row)
+            self.faults[EMPTY_TEXT].add_row(row)
             return None
         turns, fault, cut = clean_turns(self._turns(row, cells, template_text))
         if fault is not None and (fault not in (NO_ANSWER, NO_TRAINED_ANSWER) or self.need_answer):

@@ -205,15 +205,22 @@ def frame_file(frame: object, name: str = "the data frame") -> Path:
 
 
 def series_values(values: Any, name: str = "the values") -> list[Any]:
-    """The values of a list, an array or a series, with missing ones of pandas as ``None``."""
+    """The values of a list, an array, a series or the only column of a data frame, with missing
+    ones of pandas as ``None``."""
+    if is_frame(values) and not isinstance(values, (Mapping, list, tuple)):
+        return _only_column(frame_table(values, name), name)
+    if type(values).__name__ == "MultiIndex":
+        remedy = "Give one of its levels: index.get_level_values(0)."
+        raise DataError(name, "is an index of several levels, not one column", None, remedy)
     if library_of(values) == "pandas":
         return [
             None if missing else value
             for value, missing in zip(values.tolist(), values.isna(), strict=True)
         ]
-    # NumPy and pandas have ``tolist``, Polars ``to_list``.
-    items = values.tolist() if hasattr(values, "tolist") else values
-    items = items.to_list() if hasattr(items, "to_list") else items
+    # NumPy has ``tolist``, Polars ``to_list``, Arrow ``to_pylist``.
+    items = values
+    for method in ("tolist", "to_list", "to_pylist"):
+        items = getattr(items, method)() if hasattr(items, method) else items
     if isinstance(items, Mapping):
         # Iterating over it would give its keys.
         raise DataError(
@@ -232,9 +239,17 @@ def series_values(values: Any, name: str = "the values") -> list[Any]:
     return list(items)
 
 
+def _only_column(table: pa.Table, name: str) -> list[Any]:
+    if table.num_columns != 1:
+        rule, remedy = "must be one column", "Give the column, for example frame['label']."
+        raise DataError(name, rule, list(table.column_names), remedy)
+    return list(table.column(0).to_pylist())
+
+
 def _is_column(value: object) -> bool:
     """Whether ``value`` holds the cells of one column."""
-    plain = isinstance(value, (list, tuple)) or type(value).__name__ in ("ndarray", "Series")
+    columns = (list, tuple, pa.Array, pa.ChunkedArray)
+    plain = isinstance(value, columns) or type(value).__name__ in ("ndarray", "Series")
     return plain and not is_frame(value)
 
 

@@ -179,11 +179,13 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
 def refuse_permuted(texts: Any, others: Mapping[str, Any]) -> None:
     """Refuse series of pandas with the same index in another order: rows are paired by position,
     so each text would get another row's label. A different index says nothing."""
-    if library_of(texts) != "pandas":
+    index: Any = getattr(texts, "index", None)
+    if library_of(texts) != "pandas" or index is None:
         return
-    index: Any = texts.index
     for name, other in others.items():
-        if library_of(other) != "pandas" or index.equals(other.index):
+        # An index itself has none.
+        is_indexed = library_of(other) == "pandas" and hasattr(other, "index")
+        if not is_indexed or index.equals(other.index):
             continue
         if Counter(index) == Counter(other.index):
             raise DataError(
@@ -211,7 +213,7 @@ def labelled_rows(
     for name, values in given.items():
         if values is None:
             continue
-        columns[name] = series_values(values)
+        columns[name] = series_values(values, f"the {name}s")
         if len(columns[name]) != len(texts):
             raise DataError(
                 "the texts",

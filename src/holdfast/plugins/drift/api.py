@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api.arguments import file_of, options_of
+from holdfast.api.arguments import file_of, options_of, rows_name
 from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
@@ -43,4 +44,5 @@ def drift(
     folder = run_folder(run)
     options = options_of(text, label, encoding, ())
     with file_of(data) as source:
-        return drifted(folder, source, options, between=between_alarms)
+        found = drifted(folder, source, options, between=between_alarms)
+    return replace(found, data=rows_name(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import numbers
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from holdfast.core.events import Advisor
 from holdfast.core.input_errors import defect_line
 from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.plan.defaults import LEARNING_RATE_REGIONS, model_size
-from holdfast.plugins.trainers.foreign import MOST_EVALUATIONS, UserCodeError
+from holdfast.plugins.trainers.foreign import MOST_EVALUATIONS, UserCodeError, user_code
 
 if TYPE_CHECKING:
     import torch
@@ -101,7 +102,8 @@ class Guard:
         log: Callable[[str], None] | None = None,
     ) -> None:
         counts = {"patience": patience, "sample_rows": sample_rows, "evaluations": evaluations}
-        _check_arguments(policy, counts, hold_out)
+        functions = {"choose": choose, "log": log or _to_standard_error}
+        _check_arguments(policy, counts, hold_out, functions)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
         self._policy = Ladder() if policy == "adapt" else policy
         self.hold_out = hold_out
@@ -157,8 +159,9 @@ class Guard:
     @property
     def best_step(self) -> int | None:
         """The step of the best checkpoint; ``None`` before the first evaluation."""
-        has_snapshots = self._watch is not None and self._watch.engine.snapshots
-        return self._watch.engine.best.step if self._watch and has_snapshots else None
+        # The first evaluation may have failed before it had a checkpoint.
+        is_saved = self._watch is not None and self._watch.engine.best.step >= 0
+        return self._watch.engine.best.step if self._watch and is_saved else None
 
     @property
     def folder(self) -> Path | None:
@@ -204,7 +207,7 @@ class Guard:
         watch = self._watch = TrainerRun(
             self._run_folder(foreign_run.output, state["folder"] if state is not None else None),
             foreign_run,
-            advisor.choose if isinstance(advisor, Controller) else self._choose,
+            advisor.choose if isinstance(advisor, Controller) else self._position_of_best,
             advisor,
             self.seed,
             self._log,
@@ -266,8 +269,17 @@ class Guard:
             return self._stopping_rule()
         plan = run_course_of(foreign_run)
         return Controller(
-            self._policy, self._stopping_rule(), self._stopping_rule(), self._choose, plan
+            self._policy, self._stopping_rule(), self._stopping_rule(), self._position_of_best, plan
         )
+
+    def _position_of_best(self, history: Sequence[Snapshot]) -> int:
+        """The position that ``choose`` returns, checked."""
+        with user_code("Guard(choose=…)"):
+            position = self._choose(history)
+        if not _is_integer(position) or not 0 <= position < len(history):
+            rule = f"a position in the history, 0 to {len(history) - 1}"
+            raise UserCodeError(f"Guard(choose=…) must return {rule}, but returned {position!r}")
+        return position
 
     def _stopping_rule(self) -> StoppingRule:
         # Other trainers begin with random heads and warm-ups. How well their first evaluations
@@ -309,15 +321,29 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
     )
 
 
-def _check_arguments(policy: Any, counts: Mapping[str, int | None], hold_out: float | None) -> None:
+def _check_arguments(
+    policy: Any,
+    counts: Mapping[str, int | None],
+    hold_out: float | None,
+    functions: Mapping[str, object],
+) -> None:
     if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
         remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."
         raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
     for name, value in counts.items():
-        if value is not None and value < 1:
-            raise RecipeError(f"Guard({name}=…)", "must be at least 1", value)
-    if hold_out is not None and not 0 < hold_out < 1:
+        if value is not None and (not _is_integer(value) or value < 1):
+            raise RecipeError(f"Guard({name}=…)", "must be an integer of at least 1", value)
+    if hold_out is not None and not (isinstance(hold_out, numbers.Real) and 0 < hold_out < 1):
         raise RecipeError("Guard(hold_out=…)", "must lie between 0 and 1", hold_out, "E.g. 0.15.")
+    for name, function in functions.items():
+        if not callable(function):
+            remedy = "Give a function, or remove it."
+            found = type(function).__name__
+            raise RecipeError(f"Guard({name}=…)", "must be a function", found, remedy)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def _to_standard_error(line: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from holdfast.api.arguments import Settings, name_or_none
+from holdfast.api.arguments import Settings, file_of, name_or_none
 from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
@@ -42,17 +43,13 @@ def update(
     The other parameters are those of ``train``. Raises ``holdfast.InputError`` where
     the command would exit with 2.
     """
-    from holdfast.data.memory.frames import frame_file, is_frame
+    from holdfast.data.memory.frames import is_frame
     from holdfast.plugins.update.options import UpdateOptions, run_update
 
     folder = run_folder(run)
-    frame_copy = frame_file(feedback, "the feedback") if is_frame(feedback) else None
-    try:
-        where = name_or_none(frame_copy or feedback)
+    in_file = file_of(feedback) if is_frame(feedback) else nullcontext(name_or_none(feedback))
+    with in_file as where:
         options = UpdateOptions(folder, where, margin, start, hold, own, seed, settings)
         new_folder = Path(out) if out else None
         _, updated_folder = run_update(options, new_folder, resume=resume, quiet=quiet)
-    finally:
-        if frame_copy is not None:
-            frame_copy.unlink(missing_ok=True)
     return TrainedRun(updated_folder)
