@@ -65,8 +65,10 @@ def test_two_runs_with_one_true_gap_rarely_have_a_verdict() -> None:
     for _ in range(200):
         labels, groups = rng.integers(0, 2, 400), rng.integers(0, 2, 400)
         shared, rate = rng.random(400), np.where(groups == 1, 0.9, 0.8)
-        runs = [np.where(rng.random(400) < 0.75, shared, rng.random(400)) < rate for _ in range(2)]
-        found = fairea(*runs, labels, *(by_group(one, groups) for one in runs))
+        one, other = (
+            np.where(rng.random(400) < 0.75, shared, rng.random(400)) < rate for _ in range(2)
+        )
+        found = fairea(one, other, labels, by_group(one, groups), by_group(other, groups))
         verdicts.append(verdict(found))
         assert found.reduction.low is not None
         assert found.reduction.high is not None
@@ -82,14 +84,14 @@ def test_rows_of_one_unit_count_once() -> None:
     groups = np.arange(30) % 2
     fair, biased = chance < 0.9, chance < np.where(groups == 1, 0.9, 0.5)
     alone = fairea(fair, biased, labels, by_group(fair, groups), by_group(biased, groups))
-    fair, biased, labels, groups = (np.repeat(x, 10) for x in (fair, biased, labels, groups))
+    rows = np.repeat(np.arange(30), 10)
     copied = fairea(
-        fair,
-        biased,
-        labels,
-        by_group(fair, groups),
-        by_group(biased, groups),
-        units=np.repeat(np.arange(30), 10),
+        fair[rows],
+        biased[rows],
+        labels[rows],
+        by_group(fair, groups)[rows],
+        by_group(biased, groups)[rows],
+        units=rows,
     )
     assert copied.p_value == pytest.approx(alone.p_value)
     assert copied.gain.low == pytest.approx(alone.gain.low)
