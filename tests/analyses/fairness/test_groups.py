@@ -23,6 +23,7 @@ from holdfast.analyses.fairness.groups import (
     Grouping,
     Measure,
     _measure_block,
+    _rows_to_settle,
     _test_candidate,
     confirm_gaps,
     find_gaps,
@@ -261,3 +262,19 @@ def test_numbers_of_rows_in_units_have_the_interval_of_units() -> None:
     means = errors.reshape(8, 25).mean(axis=1)
     low, high = stats.t.interval(0.95, 7, means.mean(), stats.sem(means))
     assert (block["low"], block["high"]) == pytest.approx((low, high))
+
+
+def test_the_rows_that_would_settle_a_gap_count_units() -> None:
+    """Forty units of ten equal rows: ten times as many rows as if all were different."""
+    rng = np.random.default_rng(2)
+    of_units = np.repeat([0.0, 1.0], 20)[rng.permutation(40)]
+    units = np.repeat(np.arange(40), 10)
+    groups = Grouping("who", ["a" if one < 20 else "b" for one in units])
+    measure = Measure("accuracy", of_units[units], np.ones(400, dtype=bool))
+    candidate = GroupCandidate("who", "a", "accuracy", None, False, -0.1)
+    alone, by_units = (
+        _rows_to_settle(candidate, groups, {("accuracy", None): measure}, 1, given)
+        for given in (None, units)
+    )
+    assert alone is not None
+    assert by_units == pytest.approx(10 * alone, rel=0.03)

@@ -28,7 +28,7 @@ from holdfast.stats.intervals import (
     wilson_by_groups,
 )
 from holdfast.stats.paired_tests import paired_t, welch
-from holdfast.stats.two_samples import group_error, holm
+from holdfast.stats.two_samples import group_effect, group_error, holm
 
 ACCURACY, POSITIVE = "accuracy", "positive rate"
 FALSE_POSITIVE, FALSE_NEGATIVE = "false-positive rate", "false-negative rate"
@@ -269,7 +269,7 @@ def confirm_gaps(
             findings.append({**record, "p_adjusted": float(q)})
         else:
             rows = _rows_to_settle(
-                one, by_name.get(one.column), measures, len(group_candidates.candidates)
+                one, by_name.get(one.column), measures, len(group_candidates.candidates), units
             )
             inconclusive.append({**record, "p_adjusted": float(q), "rows_to_settle": rows})
     return {
@@ -385,9 +385,11 @@ def _rows_to_settle(
     grouping: Grouping | None,
     measures: Mapping[tuple[str, str | None], Measure],
     candidates: int,
+    units: Ints | None,
 ) -> int | None:
     """Test rows of the column that would show a gap of ``RELEVANT_GAP``, at the proportions of the
-    groups here; ``None`` if the measure is not a rate or has no rows."""
+    groups and with the design effect of the units here; ``None`` if the measure is not a rate or
+    has no rows."""
     measure = measures.get((one.measure, one.of_class))
     if grouping is None or measure is None or not measure.rate:
         return None
@@ -400,7 +402,9 @@ def _rows_to_settle(
     if abs(other - rate) < RELEVANT_GAP / 2:
         other = rate - RELEVANT_GAP if one.above else rate + RELEVANT_GAP
     share = float(inside.sum() / applicable.sum())
-    n_rows = rows_for_rates(other, rate, share, ALPHA / max(1, candidates), POWER)
+    n_rows: float = rows_for_rates(other, rate, share, ALPHA / max(1, candidates), POWER)
+    if units is not None:
+        n_rows *= group_effect(measure.values[applicable], inside[applicable], units[applicable])
     return math.ceil(n_rows * int(grouping.has_group.sum()) / int(applicable.sum()))
 
 
