@@ -226,7 +226,7 @@ def _texts(
 def _ability(judge: Judge | None, generated: Generated) -> dict[str, Any] | None:
     if not isinstance(judge, ModelJudge) or not len(generated):
         return None
-    return can_judge(judge, generated.sources, generated.references)
+    return can_judge(judge, generated.sources, generated.references, generated.groups)
 
 
 def _win_rates(
@@ -242,10 +242,13 @@ def _win_rates(
         why = f"this judge is not shown to prefer a correct text: {ability['because']}"
         nothing = Estimate(None, why=why).to_json()
         return {name: nothing for name, way in promptings.items() if way.texts is not None}
+    tests = sum(way.texts is not None for way in promptings.values())
     rates = {
-        name: win_rate(prefer_scores(judge.metric, scores["tuned"], scores[name]))
+        name: win_rate(
+            prefer_scores(judge.metric, scores["tuned"], scores[name]), generated.groups, tests
+        )
         if isinstance(judge, MetricJudge) and scores
-        else judged(judge, generated, way.texts)
+        else judged(judge, generated, way.texts, tests)
         for name, way in promptings.items()
         if way.texts is not None
     }
@@ -254,6 +257,8 @@ def _win_rates(
         one["p_adjusted"] = float(p)
         ahead = one["wins"] > one["losses"]
         one["verdict"] = "not shown" if p > ALPHA else "wins" if ahead else "loses"
+        if p <= ALPHA:
+            one["more_rows"] = None
     return rates
 
 
