@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 from holdfast.core.errors import RecipeError
@@ -93,6 +95,24 @@ def test_a_share_is_tested_exactly_and_paired() -> None:
     assert share.rows[:2] == (0, 10)
     assert share.difference is not None
     assert share.difference.value == pytest.approx(8 / 30)
+
+
+def test_texts_of_one_group_count_together() -> None:
+    tuned, start = np.repeat([1, 1, 1, 1, 0, 0], 5), np.repeat([0, 0, 0, 0, 1, 0], 5)
+    (alone,) = compare_shares([marked(tuned.tolist(), start.tolist())])
+    grouped = replace(marked(tuned.tolist(), start.tolist()), groups=np.repeat(list("abcdef"), 5))
+    (share,) = compare_shares([grouped])
+    assert (alone.verdict, share.verdict) == ("more", "not shown")
+    assert share.p_value == pytest.approx(binomtest(1, 5).pvalue)
+    assert share.difference is not None
+    assert alone.difference is not None
+    low, high = stats.t.interval(0.95, 5, 0.5, np.std([1, 1, 1, 1, -1, 0], ddof=1) / 6**0.5)
+    assert (share.difference.low, share.difference.high) == pytest.approx((low, high))
+    assert share.tuned.low is not None
+    assert alone.tuned.low is not None
+    assert share.tuned.low < alone.tuned.low
+    (one,) = compare_shares([replace(grouped, groups=["a"] * 30)])
+    assert (one.p_value, one.difference and one.difference.low) == (1.0, None)
 
 
 def test_a_difference_that_is_not_shown_says_how_many_rows_would_show_it() -> None:

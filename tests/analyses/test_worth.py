@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, nct, t
 
 from holdfast.data.chats.chat import chats_from_prompts, load_chats
 from holdfast.metrics import TEXT_METRICS
@@ -61,6 +61,35 @@ def test_a_win_rate_counts_ties_as_half_and_tests_the_rest_exactly() -> None:
     assert found["p_value"] == pytest.approx(binomtest(4, 18).pvalue)
     low, high = binomtest(19, 28).proportion_ci(method="wilson")
     assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_texts_of_one_group_count_together() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(6), 5)
+    rejected = 0
+    for _ in range(300):
+        # Two equal models, of whose texts a group's are all judged alike.
+        rejected += win_rate(np.repeat(rng.choice([-1, 1], 6), 5), groups)["p_value"] <= 0.05
+    # Exactly 2 ÷ 64 for six signs; it was 22 % for thirty rows.
+    assert rejected / 300 < 0.06
+    found = win_rate(np.repeat([1, 1, 1, 1, 1, -1], 5), groups)
+    assert found["p_value"] == pytest.approx(binomtest(1, 6).pvalue)
+    # As wide as that of six texts, or wider.
+    low, high = binomtest(5, 6).proportion_ci(method="wilson")
+    assert found["low"] < low
+    assert found["high"] > high
+    # By SciPy: the rows that decide are those of a t-test over groups, at the level of Holm.
+    half = win_rate(np.repeat([1, 1, 1, 1, -1, -1], 5), groups, tests=2)
+    n, sums = 6 + half["more_rows"] // 5, np.array([1, 1, 1, 1, -1, -1])
+    shift, limit = sums.mean() / sums.std(ddof=1) * np.sqrt(n), t.ppf(1 - 0.0125, n - 1)
+    assert nct.sf(limit, n - 1, shift) == pytest.approx(0.8, abs=0.03)
+
+
+def test_a_judge_of_a_few_groups_is_not_shown_to_be_able() -> None:
+    judge = ModelJudge("able", sees_reference)
+    references, groups = [f"answer {i}" for i in range(20)], ["a"] * 10 + ["b"] * 10
+    assert can_judge(judge, ["q"] * 20, references)["able"] is True
+    assert can_judge(judge, ["q"] * 20, references, groups)["able"] is False
 
 
 def test_no_pairs_and_only_ties_say_nothing() -> None:

@@ -23,9 +23,11 @@ def test_what_a_mitigation_costs_is_told_in_percent_and_points() -> None:
         "line": 0.86,
         "verdict": "no better",
         "gain": {"value": -0.02, "low": -0.035, "high": -0.005},
+        "p_adjusted": 0.012,
     }
     text = fairness_text({"fairness": NOTHING, "against": [trade], "openings": 0}, 400)
     assert text.splitlines()[-1] == (
-        "- country, accuracy: gap 0.250 → 0.100, accuracy 90.0 → 84.0 %; changing predictions at "
-        "random to the same gap would give 86.0 %: no better (−2.0 points, 95 % CI −3.5 to −0.5)"
+        "- country, accuracy: gap 0.250 → 0.100, accuracy 90.0 → 84.0 %; giving random "
+        "rows the most frequent class until the gap is the same would give 86.0 %: no better "
+        "(−2.0 points, 95 % CI −3.5 to −0.5; adjusted p 0.012)"
     )

@@ -17,7 +17,13 @@ from holdfast.data.table import Columns, Table
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.stats.two_samples import holm
-from holdfast.tasks.classes.extra_features_selection import ALPHA, unlike_chance
+from holdfast.tasks.classes.extra_features_selection import (
+    ALPHA,
+    FOLDS,
+    _alone,
+    cross_fitted,
+    unlike_chance,
+)
 
 ROWS = 240
 NOISE = {f"noise{i}": ["number", "category", "date"][i % 3] for i in range(8)}
@@ -80,6 +86,64 @@ def test_many_columns_can_all_be_told_from_chance() -> None:
     columns, rows, labels, text = drawn(0)
     p_values = unlike_chance(columns[:1] * 100, rows, labels, text, 0)
     assert (holm(p_values) <= ALPHA).all()
+
+
+def in_groups(
+    rng: np.random.Generator, kind: str
+) -> tuple[tuple[Column], Table, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Twenty groups of different sizes, whose labels are alike for a reason that the price does
+    not know; the price is that of the group, with noise of each row if it ``varies``."""
+    group = np.repeat(np.arange(20), rng.integers(2, 18, 20))
+    n = len(group)
+    labels = (rng.random(n) < np.clip(rng.beta(0.7, 0.7, 20), 0.02, 0.98)[group]).astype(np.int64)
+    price = rng.normal(size=20)[group] + (0.3 * rng.normal(size=n) if kind == "varies" else 0)
+    cells = [f"{value:.3f}" for value in price]
+    held = datasets.Dataset.from_dict(
+        {"side:price": cells, "group": [f"shop {g}" for g in group], "label": labels}
+    )
+    table = Table(held, ("a", "b"), Columns(("text",), "label", group="group"), "rows.csv", n)
+    return (fit_column(ColumnRequest("price"), cells),), table, labels, np.zeros((n, 2))
+
+
+@pytest.mark.parametrize("kind", ["constant", "varies"])
+def test_labels_that_are_alike_in_a_group_make_no_column_of_groups_useful(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    p = [unlike_chance(*in_groups(rng, kind), seed)[0] for seed in range(15)]
+    # Nominally 0.05; without the groups it was 0.42.
+    assert np.mean(np.array(p) <= ALPHA) <= 0.2
+
+
+def test_groups_of_one_row_are_rows() -> None:
+    (column,), table, labels, text = in_groups(np.random.default_rng(5), "varies")
+    alone = table.rows.remove_columns("group").add_column(
+        "group", [f"row {k}" for k in range(len(table))]
+    )
+    names = Columns(("text",), "label")
+    plain = Table(table.rows.remove_columns("group"), (), names, "rows.csv", len(table))
+    each = Table(alone, (), Columns(("text",), "label", group="group"), "rows.csv", len(table))
+    one, other = (unlike_chance((column,), t, labels, text, 0) for t in (plain, each))
+    assert one == other
+
+
+def test_rows_of_a_group_share_a_fold_and_count_together() -> None:
+    columns, table, labels, text = in_groups(np.random.default_rng(6), "constant")
+    losses = cross_fitted(columns, table, labels, text, 0).losses
+    groups = np.asarray(table.column("group"))
+    # Rows of one group and one class have the same price, so one fit gives them one loss.
+    pairs = {
+        pair: set(losses[(groups == pair[0]) & (labels == pair[1])].round(9))
+        for pair in zip(groups, labels, strict=True)
+    }
+    assert {len(one) for one in pairs.values()} == {1}
+    assert len(set(losses.round(9))) > FOLDS
+
+
+def test_auto_proposes_no_column_of_groups_by_chance() -> None:
+    rng, proposed = np.random.default_rng(7), 0
+    for _ in range(30):
+        (column,), table, _, _ = in_groups(rng, "constant")
+        proposed += _alone(column, table)[1].low > 0
+    assert proposed <= 2
 
 
 @pytest.mark.slow

@@ -9,11 +9,12 @@ from itertools import product
 import numpy as np
 import pytest
 
-from holdfast.core.wording import percent_phrase
+from holdfast.core.wording import percent_phrase, signed
 from holdfast.data.memory.texts import table_from_texts
 from holdfast.quality.checks import all_checks
 from holdfast.quality.runner import run_checks
 from holdfast.quality.views import Embedded, OtherColumns, TableRows, Tokenized
+from holdfast.stats.two_samples import two_samples
 
 # 300 words without digits, which would count as numbers.
 WORDS = np.array(["".join(parts) for parts in product("bdfgk", "aeiou", "lmnr", "aou")])
@@ -28,11 +29,20 @@ def embed(texts):
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-def seen(texts, labels=None, others=None, columns=None):
-    table = table_from_texts(texts, labels, source="rows.csv", rare_below=1)
+def in_groups(table, groups):
+    if groups is None:
+        return table
+    return replace(table, rows=table.rows.add_column("group", [str(one) for one in groups]))
+
+
+def seen(texts, labels=None, others=None, columns=None, groups=None):
+    table = in_groups(table_from_texts(texts, labels, source="rows.csv", rare_below=1), groups)
     beside = OtherColumns(tuple(columns or ()), lambda name: list(columns[name]))
     given = {
-        name: (other := table_from_texts(*part, source=name), embed(other.column("text")))
+        name: (
+            other := in_groups(table_from_texts(*part, source=name), groups),
+            embed(other.column("text")),
+        )
         for name, part in (others or {}).items()
     }
     return Embedded(TableRows(table, beside), embed(texts), "words", embed, given)
@@ -149,6 +159,60 @@ def test_a_slice_with_other_labels_is_counted_and_a_giveaway_is_not() -> None:
     assert percent_phrase(share) in found.finding.because
     fair = ["north" if rng.random() < 0.5 else "south" for _ in labels]
     assert all_checks()["label_slices"](seen(texts, labels, columns={"city": fair})) is None
+
+
+def test_labels_of_a_few_authors_are_no_slice() -> None:
+    """Thirty authors of ten rows with labels of their own; the country is that of the author."""
+    rng, authors = np.random.default_rng(0), np.repeat(np.arange(30), 10)
+    # Short ones: their vectors are not read.
+    texts = [" ".join(words) for words in product(WORDS[:20], WORDS[20:35])]
+    found = {True: 0, False: 0}
+    for _ in range(20):
+        rates = rng.beta(0.6, 0.6, 30)[authors]
+        labels = np.where(rng.random(300) < rates, "yes", "no").tolist()
+        country = rng.choice(["DE", "FR"], 30)[authors].tolist()
+        for grouped in found:
+            view = seen(
+                texts, labels, columns={"country": country}, groups=authors if grouped else None
+            )
+            found[grouped] += all_checks()["label_slices"](view) is not None
+    assert found[False] >= 4
+    assert found[True] <= 1
+
+
+def test_a_slice_of_many_groups_is_found_with_limits_by_groups() -> None:
+    texts, labels = people(600, 0.5)
+    rng = np.random.default_rng(6)
+    city = ["north" if rng.random() < (0.75 if x == "no" else 0.3) else "south" for x in labels]
+    groups = np.arange(600) // 3
+    found = all_checks()["label_slices"](seen(texts, labels, columns={"city": city}, groups=groups))
+    assert "city 'north'" in found.finding.because
+    no, north = np.array(labels) == "yes", np.array(city) == "north"
+    oracle = two_samples(no[~north], no[north], groups[~north], groups[north])
+    assert f"{signed(100 * oracle.low)} to {signed(100 * oracle.high)}" in found.finding.because
+
+
+def test_two_files_of_a_few_authors_are_not_shifted() -> None:
+    """Twenty-five other authors in each file, who write about their own things in ten rows each."""
+    authors, found = np.repeat(np.arange(25), 10), {True: 0, False: 0}
+    rng = np.random.default_rng(0)
+
+    def written(seed: int):
+        lexicon = [rng.choice(WORDS, 4) for _ in range(25)]
+        rows = zip(sentences(250, seed), authors, strict=True)
+        return [" ".join([text, *lexicon[author]]) for text, author in rows]
+
+    for seed in range(2):
+        here, there = written(2 * seed), written(2 * seed + 1)
+        for grouped in found:
+            view = seen(
+                here,
+                ["no", "yes"] * 125,
+                {"new.csv": (there, ["no", "yes"] * 125)},
+                groups=authors if grouped else None,
+            )
+            found[grouped] += all_checks()["shift"](view) is not None
+    assert found == {True: 0, False: 2}
 
 
 def tokenized(texts, per_character: float, unknown: float = 0.0) -> Tokenized:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from holdfast.stats.paired_tests import mcnemar, newcombe, paired_bootstrap
+from holdfast.stats.paired_tests import mcnemar, newcombe, paired_bootstrap, sign_flip_p_value
 
 
 def _table(both: int, only_1: int, only_2: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +36,19 @@ def test_mcnemar_is_the_binomial_test_of_discordant_rows(only_1: int, only_2: in
     far, own = np.abs(2 * outcomes - only_1 - only_2), abs(only_1 - only_2)
     mid = chances[far > own].sum() + chances[far == own].sum() / 2
     assert mcnemar(first, second) == pytest.approx(mid)
+
+
+def test_sign_flips_are_all_counted_and_for_rows_are_mcnemars_test() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sums = rng.integers(-4, 5, 8)
+        every = np.array(list(itertools.product([-1, 1], repeat=8))) @ np.abs(sums)
+        oracle = np.mean(np.abs(every) >= abs(sums.sum()))
+        assert sign_flip_p_value(sums) == pytest.approx(oracle)
+        first, second = rng.random((2, 50)) < 0.5
+        rows = first.astype(np.int64) - second
+        assert sign_flip_p_value(rows) == pytest.approx(mcnemar(first, second, mid=False))
+    assert sign_flip_p_value(np.zeros(3, dtype=np.int64)) == 1.0
 
 
 def test_mid_p_of_many_discordant_rows_is_finite() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from holdfast.analyses.compare.verdict import pair_rows
+from holdfast.analyses.compare.verdict import PairedRows, judge_pairs, pair_rows
 from holdfast.core.errors import RecipeError
 from holdfast.core.wording import about
 from holdfast.plugins.update.gate import (
@@ -130,6 +130,30 @@ def test_the_rows_that_are_asked_for_show_it_with_a_chance_of_eighty_per_cent() 
         shown += draw.mean() - 1.645 * error > -0.02
     assert 0.74 < shown / 400 < 0.88
     assert rows_needed(np.repeat([-1.0, 0.0], [50, 50]), -0.02) is None
+
+
+def test_rows_that_are_all_gains_say_how_many_more_would_decide() -> None:
+    few, more = rows_needed(np.ones(2), 0.0), rows_needed(np.ones(3), 0.0)
+    assert few is not None
+    assert more is not None
+    assert few > more >= 2
+
+
+def test_rows_of_groups_that_would_decide_do_decide() -> None:
+    """The gate's own test, on as many rows as it asked for, in groups like those it saw."""
+    rng = np.random.default_rng(3)
+    law = np.repeat([1.0, 0.0, -1.0], [10, 15, 5])
+    groups = np.repeat(np.arange(30), 10)
+    gap = np.repeat(law, 10)
+    pairs = PairedRows("accuracy", True, 0.8, 0.7, gap)
+    needed = decide([KEPT], GateRows("new rows", pairs, groups), margin=0.02).new.rows_needed
+    assert needed is not None
+    many, shown = needed // 10, 0
+    for _ in range(200):
+        draw = np.repeat(rng.choice(law, many), 10)
+        shown += judge_pairs(draw, 0.02, np.repeat(np.arange(many), 10)).verdict == "better"
+    # For independent rows and 5 % it was 0.1 of the rows, and a power of 0.2.
+    assert 0.72 < shown / 200 < 0.88
 
 
 def test_by_losses_a_gain_is_seen_that_answers_do_not_show_yet() -> None:

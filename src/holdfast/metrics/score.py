@@ -93,10 +93,10 @@ def accuracy_estimate(outputs: Outputs, level: float = 0.95) -> Estimate:
     return rate_estimate(right, ResampledUnits.of(outputs), level)
 
 
-def rate_estimate(hits: Bools, units: ResampledUnits, level: float) -> Estimate:
+def rate_estimate(hits: Bools | Floats, units: ResampledUnits, level: float) -> Estimate:
     """A share of rows with Wilson's interval; for grouped rows at the effective number of rows
     (``intervals.wilson_by_groups``), which is undefined for a single group. ``hits`` [n], at least
-    one row."""
+    one row; between 0 and 1, so that a tie may be half a hit."""
     value = float(np.mean(hits))
     if not units.grouped:
         low, high = wilson(float(np.sum(hits)), len(hits), level)

@@ -29,6 +29,7 @@ from holdfast.data.table import AddedRows, Table, added_texts
 from holdfast.models.probes.probe import ExtraRows, fit_probe, folds_of_all
 from holdfast.prepare.embedding import has_classes, last_layer_vectors
 from holdfast.recipe.parts import SynthesizePart
+from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import losses_at
 
@@ -223,7 +224,12 @@ def _measure_gain(
     before, after = (
         losses_at(p.logits(valid_vectors), valid_labels, 1.0) for p in (plain, extended)
     )
-    return paired_bootstrap(before, after, seed=generator(seed, "synthesize, paired"))
+    return paired_bootstrap(
+        before,
+        after,
+        seed=generator(seed, "synthesize, paired"),
+        groups=group_codes(prepared.units[valid], len(valid)),
+    )
 
 
 def _with_summary(

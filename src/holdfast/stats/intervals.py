@@ -72,7 +72,7 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float,
     return low, high
 
 
-def design_effect(hits: npt.NDArray[np.bool_], groups: Ints) -> float:
+def design_effect(hits: npt.NDArray[np.bool_] | Floats, groups: Ints) -> float:
     """How many times larger the variance of a rate is because rows come in groups.
 
     The linearised variance of the ratio estimator, G/(G−1) Σ_g (Σ_{i∈g} (x_i − p̂))² ÷ n²,
@@ -106,7 +106,7 @@ def group_freedom(sizes: npt.ArrayLike) -> float:
 
 
 def wilson_by_groups(
-    hits: npt.NDArray[np.bool_], groups: Ints, level: float = 0.95
+    hits: npt.NDArray[np.bool_] | Floats, groups: Ints, level: float = 0.95
 ) -> tuple[float, float]:
     """Wilson's interval of a rate for rows that come in groups (Dean and Pagano 2015).
 

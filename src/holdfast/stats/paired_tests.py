@@ -146,6 +146,25 @@ def mcnemar(first: Bools, second: Bools, *, mid: bool = True) -> float:
     return max(0.0, 2 * float(bdtr(least, total, 0.5)) - point)
 
 
+def sign_flip_p_value(sums: Ints | Floats) -> float:
+    """The exact two-sided p-value that each of the ``sums`` [G] is as often above as below 0: the
+    share of all 2^G choices of their signs with a total as far from 0 (Fisher 1935).
+
+    ``sums`` are the differences of rows, −1, 0 or 1, or their totals over groups. For rows this is
+    McNemar's exact test. With m sums that are not 0 it is at least 2^(1 − m); without one it is 1.
+    """
+    sizes = np.abs(sums[sums != 0]).astype(np.int64)
+    # The probability of each total, at the place total + Σ sizes.
+    shares = np.ones(1)
+    for size in sizes.tolist():
+        wider = np.zeros(len(shares) + 2 * size)
+        wider[: len(shares)] += shares / 2
+        wider[2 * size :] += shares / 2
+        shares = wider
+    totals = np.arange(len(shares)) - int(sizes.sum())
+    return min(1.0, float(shares[np.abs(totals) >= abs(int(sums.sum()))].sum()))
+
+
 def newcombe(first: Bools, second: Bools, level: float = 0.95) -> tuple[float, float]:
     """An interval of rate(first) − rate(second) over the same rows (Newcombe 1998, method 10).
 

@@ -131,6 +131,15 @@ def group_error(values: Floats, mask: Bools, codes: Ints) -> float:
     return math.sqrt(total / (total - 1) * float((sums**2).sum()))
 
 
+def group_effect(values: Floats, mask: Bools, groups: Ints) -> float:
+    """How many times larger the variance of the difference of means is because rows come in
+    ``groups`` [n], at least 1."""
+    codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    error = group_error(values, mask, codes)
+    alone = group_error(values, mask, np.arange(len(values)))
+    return max(1.0, (error / alone) ** 2) if error > 0 and alone > 0 else 1.0
+
+
 def rows_for_excess(
     values: Floats, mask: Bools, *, alpha: float, power: float = 0.8, groups: Ints | None = None
 ) -> int | None:
@@ -149,12 +158,7 @@ def rows_for_excess(
         return None
     share = len(inside) / len(values)
     spread = _variance(inside) / share + _variance(outside) / (1 - share)
-    effect = 1.0
-    if groups is not None:
-        codes = np.unique(groups, return_inverse=True)[1].reshape(-1)
-        error = group_error(values, mask, codes)
-        alone = group_error(values, mask, np.arange(len(values)))
-        effect = max(1.0, (error / alone) ** 2) if error > 0 and alone > 0 else 1.0
+    effect = 1.0 if groups is None else group_effect(values, mask, groups)
     z = float(ndtri(1 - alpha) + ndtri(power))
     return math.ceil((z / difference) ** 2 * spread * effect)
 

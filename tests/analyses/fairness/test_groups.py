@@ -15,12 +15,15 @@ from fairlearn.metrics import (
     false_positive_rate,
     selection_rate,
 )
+from scipy import stats
 from sklearn.metrics import accuracy_score
 
 from holdfast.analyses.fairness.groups import (
     GroupCandidate,
     Grouping,
     Measure,
+    _measure_block,
+    _rows_to_settle,
     _test_candidate,
     confirm_gaps,
     find_gaps,
@@ -28,6 +31,7 @@ from holdfast.analyses.fairness.groups import (
 )
 from holdfast.contract.predictions import Predictions, SplitName
 from holdfast.data.table import Table
+from holdfast.stats.two_samples import two_samples
 
 Make = Callable[..., Table]
 CLASSES = ("no", "yes")
@@ -229,3 +233,48 @@ def test_two_rows_without_an_error_prove_nothing_where_rows_come_in_units() -> N
     assert isinstance(gap, dict)
     assert gap["low"] < -0.3
     assert gap["high"] > 0.2
+
+
+def test_a_group_of_few_units_has_their_degrees_of_freedom() -> None:
+    """Three of forty units: Student's t of 2 degrees of freedom, as in ``two_samples``."""
+    rng = np.random.default_rng(0)
+    units = np.repeat(np.arange(40), 10)
+    values = rng.normal(size=40)[units] + 0.5 * rng.normal(size=400)
+    inside = units < 3
+    groups = Grouping("who", ["few" if one else "many" for one in inside])
+    measure = Measure("error", values, np.ones(400, dtype=bool), rate=False)
+    candidate = GroupCandidate("who", "few", "error", None, True, 0.1)
+    p, record = _test_candidate(candidate, groups, measure, units)
+    oracle = two_samples(values[~inside], values[inside], units[~inside], units[inside])
+    gap = record["gap"]
+    assert isinstance(gap, dict)
+    assert (gap["low"], gap["high"]) == pytest.approx((oracle.low, oracle.high))
+    share = oracle.p_value / 2
+    assert p == pytest.approx(share if oracle.difference > 0 else 1 - share)
+
+
+def test_numbers_of_rows_in_units_have_the_interval_of_units() -> None:
+    rng = np.random.default_rng(1)
+    units = np.repeat(np.arange(8), 25)
+    errors = np.abs(rng.normal(1, 0.5, 8)[units] + rng.normal(0, 0.1, 200))
+    measure = Measure("absolute error", errors, np.ones(200, dtype=bool), rate=False)
+    block = _measure_block(measure, np.ones(200, dtype=bool), units)
+    means = errors.reshape(8, 25).mean(axis=1)
+    low, high = stats.t.interval(0.95, 7, means.mean(), stats.sem(means))
+    assert (block["low"], block["high"]) == pytest.approx((low, high))
+
+
+def test_the_rows_that_would_settle_a_gap_count_units() -> None:
+    """Forty units of ten equal rows: ten times as many rows as if all were different."""
+    rng = np.random.default_rng(2)
+    of_units = np.repeat([0.0, 1.0], 20)[rng.permutation(40)]
+    units = np.repeat(np.arange(40), 10)
+    groups = Grouping("who", ["a" if one < 20 else "b" for one in units])
+    measure = Measure("accuracy", of_units[units], np.ones(400, dtype=bool))
+    candidate = GroupCandidate("who", "a", "accuracy", None, False, -0.1)
+    alone, by_units = (
+        _rows_to_settle(candidate, groups, {("accuracy", None): measure}, 1, given)
+        for given in (None, units)
+    )
+    assert alone is not None
+    assert by_units == pytest.approx(10 * alone, rel=0.03)

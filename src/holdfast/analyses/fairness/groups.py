@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from holdfast.stats.intervals import (
     rows_for_rates,
     wilson_by_groups,
 )
-from holdfast.stats.paired_tests import welch
-from holdfast.stats.two_samples import group_error, holm
+from holdfast.stats.paired_tests import paired_t, welch
+from holdfast.stats.two_samples import group_effect, group_error, holm
 
 ACCURACY, POSITIVE = "accuracy", "positive rate"
 FALSE_POSITIVE, FALSE_NEGATIVE = "false-positive rate", "false-negative rate"
@@ -269,7 +269,7 @@ def confirm_gaps(
             findings.append({**record, "p_adjusted": float(q)})
         else:
             rows = _rows_to_settle(
-                one, by_name.get(one.column), measures, len(group_candidates.candidates)
+                one, by_name.get(one.column), measures, len(group_candidates.candidates), units
             )
             inconclusive.append({**record, "p_adjusted": float(q), "rows_to_settle": rows})
     return {
@@ -350,9 +350,10 @@ def _gap_by_units(
     measure: Measure, inside: Bools, others: Bools, units: Ints, above: bool
 ) -> tuple[float, float, float, float]:
     """The gap for rows that come in groups, its limits and its p-value: the linearised standard
-    error of a difference of two means (``two_samples.group_error``), and Student's t with
-    ``intervals.group_freedom`` degrees of freedom (Kish 1965). The limits of rates join Wilson's of
-    each side (Newcombe 1998), which stay wide where all values of a side are equal."""
+    error of a difference of two means (``two_samples.group_error``), and Student's t with the
+    smaller ``intervals.group_freedom`` of the two sides (Kish 1965), as in ``two_samples``. The
+    limits of rates join Wilson's of each side (Newcombe 1998), which stay wide where all values of
+    a side are equal."""
     from scipy.special import stdtr, stdtrit
 
     rows = inside | others
@@ -362,7 +363,7 @@ def _gap_by_units(
     error = group_error(values, mask, codes)
     if math.isnan(error):
         return gap, math.nan, math.nan, 1.0
-    freedom = group_freedom(np.bincount(codes))
+    freedom = min(group_freedom(np.bincount(codes[side])) for side in (mask, ~mask))
     half = float(stdtrit(freedom, 0.975)) * error
     low, high = gap - half, gap + half
     if measure.rate:
@@ -384,9 +385,11 @@ def _rows_to_settle(
     grouping: Grouping | None,
     measures: Mapping[tuple[str, str | None], Measure],
     candidates: int,
+    units: Ints | None,
 ) -> int | None:
     """Test rows of the column that would show a gap of ``RELEVANT_GAP``, at the proportions of the
-    groups here; ``None`` if the measure is not a rate or has no rows."""
+    groups and with the design effect of the units here; ``None`` if the measure is not a rate or
+    has no rows."""
     measure = measures.get((one.measure, one.of_class))
     if grouping is None or measure is None or not measure.rate:
         return None
@@ -399,7 +402,9 @@ def _rows_to_settle(
     if abs(other - rate) < RELEVANT_GAP / 2:
         other = rate - RELEVANT_GAP if one.above else rate + RELEVANT_GAP
     share = float(inside.sum() / applicable.sum())
-    n_rows = rows_for_rates(other, rate, share, ALPHA / max(1, candidates), POWER)
+    n_rows: float = rows_for_rates(other, rate, share, ALPHA / max(1, candidates), POWER)
+    if units is not None:
+        n_rows *= group_effect(measure.values[applicable], inside[applicable], units[applicable])
     return math.ceil(n_rows * int(grouping.has_group.sum()) / int(applicable.sum()))
 
 
@@ -426,15 +431,14 @@ def _measure_block(one: Measure, inside: Bools, units: Ints | None) -> dict[str,
     block: dict[str, object] = {"measure": one.name, "class": one.of_class, "n": n}
     if not n:
         return {**block, **Estimate(None, why="no such rows").to_json()}
-    estimate = Estimate(float(values.mean()))
+    of_rows = None if units is None else units[inside]
     if one.rate:
-        estimate = rate_estimate(values > 0.5, None if units is None else units[inside], "")
-    elif n > 1:
-        from scipy.special import stdtrit
-
-        half = float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n))
-        mean = float(values.mean())
-        estimate = Estimate(mean, mean - half, mean + half)
+        estimate = rate_estimate(values > 0.5, of_rows, "")
+    else:
+        difference = paired_t(values, np.zeros(n), groups=of_rows)
+        estimate = Estimate(float(values.mean()))
+        if not math.isnan(difference.low):
+            estimate = replace(estimate, low=difference.low, high=difference.high)
     return {**block, **estimate.to_json()}
 
 

@@ -261,8 +261,14 @@ def stratified_folds(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
     return fold_of_row
 
 
-def folds_of_all(y: Ints, folds: int, seed: int) -> npt.NDArray[np.int64]:
-    """``stratified_folds``, where the only row of a class gets a fold as well."""
+def folds_of_all(
+    y: Ints, folds: int, seed: int, units: Ints | None = None
+) -> npt.NDArray[np.int64]:
+    """``stratified_folds``, where the only row of a class gets a fold as well. Rows of one of the
+    ``units`` [n] are in one fold, by the class of the first; if all are of one, they are spread."""
+    if units is not None and units.min() < units.max():
+        _, first, unit = np.unique(units, return_index=True, return_inverse=True)
+        return folds_of_all(y[first], folds, seed)[unit]
     fold_of_row = stratified_folds(y, folds, seed)
     return np.where(fold_of_row < 0, np.arange(len(y)) % folds, fold_of_row)
 

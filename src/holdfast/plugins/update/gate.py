@@ -33,8 +33,8 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, to_json
 from holdfast.core.wording import GATE_OUTCOMES, about, count_phrase, signed
 from holdfast.stats.bootstrap import group_codes
-from holdfast.stats.intervals import wilson
-from holdfast.stats.paired_tests import paired_t
+from holdfast.stats.intervals import normal_quantile, wilson
+from holdfast.stats.paired_tests import by_groups, paired_t
 from holdfast.stats.two_samples import holm
 
 Decision = Literal["taken", "kept_aside", "undecided"]
@@ -292,32 +292,42 @@ def check_margin(points: float) -> None:
         raise RecipeError("--margin", rule, points, "E.g. --margin 2 for two points.")
 
 
-def rows_needed(gap: Floats, beyond: float) -> int | None:
-    """How many rows in total show a mean above ``beyond`` at 5 % one-sided with 80 % power, if mean
-    d and variance v are those of ``gap``: (1.645 + 0.842)² v ÷ (d − beyond)².
+def rows_needed(
+    gap: Floats, beyond: float, *, alpha: float = ALPHA, groups: object = None
+) -> int | None:
+    """How many rows in total show a mean above ``beyond`` at ``alpha`` one-sided with 80 % power,
+    if mean d and variance v are those of ``gap``: (z_{1−alpha} + 0.842)² v ÷ (d − beyond)².
 
     For correct and wrong predictions, v counts one extra row for each model that only this model
-    predicts correctly, so that zero observed rows do not give zero variance. ``None`` where d is
-    not above ``beyond``.
+    predicts correctly, so that zero observed rows do not give zero variance. With ``groups`` [n], v
+    is the variance of their sums per row, where that is larger. ``None`` where d is not above
+    ``beyond``.
     """
     n = len(gap)
     if not n:
         return None
     value = float(gap.mean())
     if np.isin(gap, (-1.0, 0.0, 1.0)).all():
-        variance = (float((gap != 0).sum()) + 2) / (n + 2) - value**2
+        # The extra rows are in the mean as well: no variance would be left if all rows differ.
+        discordant, mean = (float((gap != 0).sum()) + 2) / (n + 2), float(gap.sum()) / (n + 2)
+        variance = discordant - mean**2
     else:
         variance = float(gap.var())
+    if groups is not None:
+        of_groups = by_groups(gap, group_codes(groups, n))
+        if len(of_groups) > 1:
+            variance = max(variance, float(of_groups.var(ddof=1)) * n / len(of_groups))
     if value <= beyond or variance <= 0:
         return None
-    return math.ceil((Z_ALPHA + Z_POWER) ** 2 * variance / (value - beyond) ** 2)
+    z = normal_quantile(1 - 2 * alpha) + Z_POWER
+    return math.ceil(z**2 * variance / (value - beyond) ** 2)
 
 
 def _judge_old_rows(rows: GateRows, margin: float) -> GateEvidence:
     judged = judge_pairs(rows.pairs.gap, margin, rows.groups)
     low, high = judged.equivalence_limits
     outcome: EvidenceOutcome = "kept" if low > -margin else "lost" if high < 0 else "open"
-    return _evidence(rows, judged, outcome, -margin)
+    return _evidence(rows, judged, outcome, -margin, ALPHA)
 
 
 def _judge_new_rows(rows: GateRows, margin: float) -> GateEvidence:
@@ -331,7 +341,7 @@ def _judge_new_rows(rows: GateRows, margin: float) -> GateEvidence:
         outcome = "worse"
     elif high < GAIN and low <= 0:
         outcome = "no_gain"
-    return _evidence(rows, judged, outcome, 0.0)
+    return _evidence(rows, judged, outcome, 0.0, ALPHA / 2)
 
 
 def _loss_is_lower(rows: GateRows) -> bool:
@@ -345,10 +355,11 @@ def _loss_is_lower(rows: GateRows) -> bool:
 
 
 def _evidence(
-    rows: GateRows, judged: PairedVerdict, outcome: EvidenceOutcome, beyond: float
+    rows: GateRows, judged: PairedVerdict, outcome: EvidenceOutcome, beyond: float, alpha: float
 ) -> GateEvidence:
-    pairs = rows.pairs
-    needed = rows_needed(pairs.gap, beyond) if outcome == "open" else None
+    pairs, needed = rows.pairs, None
+    if outcome == "open":
+        needed = rows_needed(pairs.gap, beyond, alpha=alpha, groups=rows.groups)
     if needed is not None and needed <= judged.n:
         # Narrowly missed by chance: twice as many rows are a fair second test.
         needed = 2 * judged.n

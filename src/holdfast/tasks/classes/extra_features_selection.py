@@ -14,6 +14,10 @@ A column therefore counts by what it adds to the text.
 2. The gain must hold out of fold (paired, the lower end of a 95 % interval above 0), and the mean
    loss of the validation rows must fall with the trained network's own logits. Otherwise the
    columns are not used, and the run says so.
+
+Rows of one group (``data.group``) are in one fold and count together in the intervals, and the
+permutation test exchanges groups: labels that are alike in a group would otherwise make any column
+that is constant in it look useful.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from holdfast.contract.extra_features import (
     fit_extra_features,
 )
 from holdfast.contract.fit import FittedModel
+from holdfast.contract.predictions import groups_of
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -52,6 +57,7 @@ from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import folds_of_all
+from holdfast.stats.bootstrap import group_codes, sums
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.stats.two_samples import holm
@@ -115,9 +121,10 @@ def with_side(fitted: FittedModel) -> FittedModel:
     text = _text_logits(fitted, labels)
     known = np.isfinite(text).all(axis=1)
     rows, labels, text = rows.take(np.flatnonzero(known)), labels[known], text[known]
+    units = _units(rows)
     plain = _losses(text, labels)
     first = cross_fitted(columns, rows, labels, text, seed)
-    gains = [_paired(losses, first.losses, seed) for losses in first.permuted]
+    gains = [_paired(losses, first.losses, seed, units) for losses in first.permuted]
     p_values = holm(unlike_chance(columns, rows, labels, text, seed))
     is_useful = [gain.value > 0 and p <= ALPHA for gain, p in zip(gains, p_values, strict=True)]
     selected = tuple(itertools.compress(columns, is_useful))
@@ -127,15 +134,16 @@ def with_side(fitted: FittedModel) -> FittedModel:
         because = f"no column predicts the classes better than its permuted cells ({least})"
         return _without(fitted, shown, because, None)
     last = first if selected == columns else cross_fitted(selected, rows, labels, text, seed)
-    out = _paired(plain, last.losses, seed)
+    out = _paired(plain, last.losses, seed, units)
     brought = (
         f"{signed(out.value, '+.4f')} ({signed(out.low, '+.4f')} to "
         f"{signed(out.high, '+.4f')}) nats out of fold"
     )
     if not out.low > 0:
-        return _without(
-            fitted, shown, f"they lower the loss by {brought}, which chance may explain", out
-        )
+        because = f"they lower the loss by {brought}, which chance may explain"
+        if math.isnan(out.low):
+            because = "all training rows are of one group, which does not show how groups differ"
+        return _without(fitted, shown, because, None if math.isnan(out.low) else out)
     weight, bias = fit_extra_features(encode_columns(selected, rows), labels, text, last.c)
     layer, on_valid = _fitted_to(
         fitted, ExtraFeaturesLayer(selected, training_plan.task.classes, weight, bias)
@@ -164,7 +172,7 @@ def cross_fitted(
     """
     parts = [column.encode(column_cells(rows, column.name)) for column in columns]
     x, ends = np.column_stack(parts), np.cumsum([0, *(part.shape[1] for part in parts)])
-    folds = folds_of_all(labels, FOLDS, seed)
+    folds = folds_of_all(labels, FOLDS, seed, _units(rows))
     best: tuple[float, float, list[Any]] | None = None
     for c in GRID:
         fits = [
@@ -195,20 +203,44 @@ def unlike_chance(
     ‖Xᵀ R‖², the slope of the loss where the column has no weight, is compared with that of permuted
     cells: exact for a column that is independent of all else. The other columns are not in R, so
     two columns with the same information both pass the test.
+
+    With groups a column that is constant in each is permuted between groups, which is exact for
+    groups of any sizes; another one between groups of one size and within each group.
     """
     _, bias = fit_extra_features(np.zeros((len(labels), 0)), labels, text, 1.0)
     rest = -softmax(text + bias)
     rest[np.arange(len(labels)), labels] += 1
+    units = _units(rows)
+    _, first, unit, size = np.unique(
+        np.arange(len(labels)) if units is None else units,
+        return_index=True,
+        return_inverse=True,
+        return_counts=True,
+    )
+    by_unit = sums(rest, unit, len(first))
     numbers = [column.encode(column_cells(rows, column.name)) for column in columns]
+    constant = [bool((x == x[first][unit]).all()) for x in numbers]
     centred = [x - x.mean(axis=0) for x in numbers]
-    slopes = np.array([((x.T @ rest) ** 2).sum() for x in centred])
+    centred = [x[first] if whole else x for x, whole in zip(centred, constant, strict=True)]
+
+    def slopes(of_units: Floats, of_rows: Floats) -> Floats:
+        parts = zip(centred, constant, strict=True)
+        return np.array(
+            [((x.T @ (of_units if whole else of_rows)) ** 2).sum() for x, whole in parts]
+        )
+
+    observed = slopes(by_unit, rest) * (1 - 1e-9)
     rng, beyond = generator(seed, "side columns, chance"), np.zeros(len(columns))
+    places, exchanged = np.lexsort((unit, size[unit])), rest.copy()
     # Enough permutations that the smallest p-value can pass Holm's first step.
     count = max(EXCHANGES, math.ceil(2 * len(columns) / ALPHA))
     for _ in range(count):
-        other = rest[rng.permutation(len(rest))]
-        exchanged = np.array([((x.T @ other) ** 2).sum() for x in centred])
-        beyond += exchanged >= slopes * (1 - 1e-9)
+        order = rng.permutation(len(first))
+        if not all(constant):
+            chance = rng.random(len(unit))
+            # Groups of one size take each other's places, with their rows in any order.
+            exchanged[places] = rest[np.lexsort((chance, order[unit], size[unit]))]
+        beyond += slopes(by_unit[order], exchanged) >= observed
     return (1 + beyond) / (1 + count)
 
 
@@ -257,7 +289,7 @@ def _fitted_to(
     bias = layer.bias / calm + (1 - 1 / calm) * shift
     calibrated_layer = replace(layer, weight=layer.weight / calm, bias=bias, scale=1 / calm)
     plain = losses_at(logits, labels, temperature)
-    gain = _paired(plain, losses_at(both, labels, calm), fitted.recipe.seed)
+    gain = _paired(plain, losses_at(both, labels, calm), fitted.recipe.seed, _units(table))
     return calibrated_layer, gain
 
 
@@ -265,8 +297,16 @@ def _losses(logits: Floats, labels: Ints) -> Floats:
     return losses_at(logits, labels, 1.0)
 
 
-def _paired(before: Floats, after: Floats, seed: int) -> Difference:
-    return paired_bootstrap(before, after, seed=generator(seed, "side columns, paired"))
+def _paired(before: Floats, after: Floats, seed: int, units: Ints | None) -> Difference:
+    return paired_bootstrap(
+        before, after, seed=generator(seed, "side columns, paired"), groups=units
+    )
+
+
+def _units(rows: Table) -> Ints | None:
+    """The group of each row as whole numbers [n], where rows come in groups."""
+    groups = groups_of(rows)
+    return None if groups is None else group_codes(groups, len(rows))
 
 
 def _importance(
@@ -348,8 +388,8 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
     correctly, and by how much it lowers the log loss of the class frequencies.
     """
     x, labels = column.encode(column_cells(rows, column.name)), np.asarray(rows.column("label"))
-    classes = int(labels.max()) + 1
-    folds, nothing = folds_of_all(labels, FOLDS, 0), np.zeros((len(labels), classes))
+    classes, units = int(labels.max()) + 1, _units(rows)
+    folds, nothing = folds_of_all(labels, FOLDS, 0, units), np.zeros((len(labels), classes))
     fits, rates = [], np.zeros((len(labels), classes))
     for fold in range(FOLDS):
         there = folds != fold
@@ -357,7 +397,7 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
         counts = np.bincount(labels[there], minlength=classes) + 0.5
         rates[~there] = np.log(counts / counts.sum())
     logits = _asked(fits, folds, x, nothing)
-    gain = _paired(_losses(rates, labels), _losses(logits, labels), 0)
+    gain = _paired(_losses(rates, labels), _losses(logits, labels), 0, units)
     return float((logits.argmax(axis=1) == labels).mean()), gain
 
 

@@ -249,5 +249,10 @@ def _marked(
 
     start = None if generated.untuned is None else of(generated.untuned, ended[1])
     return Marked(
-        split, generated.rows, of(generated.texts, ended[0]), start, of(generated.references, None)
+        split,
+        generated.rows,
+        of(generated.texts, ended[0]),
+        start,
+        of(generated.references, None),
+        generated.groups,
     )

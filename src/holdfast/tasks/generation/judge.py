@@ -17,11 +17,12 @@ import numpy as np
 from holdfast.core.printable import shorten_middle
 from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.metrics import TEXT_METRICS, TextMetric, Texts
+from holdfast.metrics.resample import ResampledUnits
+from holdfast.metrics.score import rate_estimate
 from holdfast.models.generators.causal import CausalNetwork, load_causal
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
-from holdfast.stats.intervals import wilson
-from holdfast.stats.paired_tests import rows_needed_for_power
+from holdfast.stats.paired_tests import rows_needed_for_power, sign_flip_p_value
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 
@@ -150,12 +151,13 @@ def metric_judge(name: str | None) -> MetricJudge | None:
 
 
 def can_judge(
-    judge: ModelJudge, sources: Sequence[str], references: Sequence[str]
+    judge: ModelJudge, sources: Sequence[str], references: Sequence[str], groups: object = None
 ) -> dict[str, Any]:
     """Whether the judge prefers each row's own reference to the next row's.
 
-    ``right`` of ``n`` rows, the share with Wilson's interval, and ``able``: whether the interval's
-    lower limit exceeds one half. Coin flips in both orders would reach a quarter.
+    ``right`` of ``n`` rows, the share with Wilson's interval (by ``groups`` [n]), and ``able``:
+    whether the interval's lower limit exceeds one half. Coin flips in both orders would reach a
+    quarter.
     """
     others = [*references[1:], *references[:1]]
     differing = [at for at, (a, b) in enumerate(zip(references, others, strict=True)) if a != b]
@@ -169,59 +171,64 @@ def can_judge(
         [others[at] for at in differing],
     )
     right = int(np.sum(preferences == 1))
-    low, high = wilson(right, len(differing), LEVEL)
-    able = low > 0.5
+    names = None if groups is None else np.asarray(groups)[differing]
+    share = rate_estimate(preferences == 1, ResampledUnits.by(names, len(differing)), LEVEL)
+    able = share.low is not None and share.low > 0.5
     because = (
         f"it prefers the row's own reference to another row's in {right} of {len(differing)} pairs"
     )
     return {
         "n": len(differing),
         "right": right,
-        "share": Estimate(right / len(differing), low, high, LEVEL).to_json(),
+        "share": share.to_json(),
         "able": able,
         "because": because,
     }
 
 
-def win_rate(prefers: Ints) -> dict[str, Any]:
+def win_rate(prefers: Ints, groups: object = None, tests: int = 1) -> dict[str, Any]:
     """Wins, losses and ties [n] of the first over the second, with the win rate and its test.
 
     ``value`` = (wins + ties ÷ 2) ÷ n with Wilson's limits, a tie counted as half a win: ties vary
     less than Wilson assumes, so the interval is conservative (wide). ``p_value`` is the exact sign
-    test's over the pairs that are not ties, which is McNemar's exact test.
+    test's over the pairs that are not ties, which is McNemar's exact test. Pairs in ``groups`` [n]
+    count by the sums of their groups. ``more_rows`` would decide at ``ALPHA`` ÷ ``tests``.
     """
-    from scipy.special import bdtr
-
     n, wins, losses = len(prefers), int(np.sum(prefers == 1)), int(np.sum(prefers == -1))
     ties = n - wins - losses
     if not n:
         return {"n": 0, **Estimate(None, why="there are no pairs").to_json(), "p_value": None}
-    least, decided = min(wins, losses), wins + losses
-    p_value = min(1.0, 2 * float(bdtr(least, decided, 0.5))) if decided else 1.0
-    points = wins + ties / 2
-    low, high = wilson(points, n, LEVEL)
-    more = None
-    if wins != losses and p_value > ALPHA:
-        gap = prefers.astype(np.float64)
-        settled = rows_needed_for_power(gap, abs(float(gap.mean())), sides=2)
+    units = ResampledUnits.by(groups, n)
+    p_value = sign_flip_p_value(np.bincount(units.codes, prefers))
+    gap, more = prefers.astype(np.float64), None
+    if wins != losses and p_value > ALPHA / tests:
+        settled = rows_needed_for_power(
+            gap,
+            abs(float(gap.mean())),
+            sides=2,
+            alpha=ALPHA / tests,
+            groups=units.codes if units.grouped else None,
+        )
         more = None if settled is None else max(0, settled - n)
     return {
         "n": n,
         "wins": wins,
         "losses": losses,
         "ties": ties,
-        **Estimate(points / n, low, high, LEVEL).to_json(),
+        **rate_estimate((gap + 1) / 2, units, LEVEL).to_json(),
         "p_value": p_value,
         "more_rows": more,
     }
 
 
-def judged(judge: Judge, generated: Generated, others: Sequence[str]) -> dict[str, Any]:
+def judged(
+    judge: Judge, generated: Generated, others: Sequence[str], tests: int = 1
+) -> dict[str, Any]:
     """The win rate of the fine-tuned model's texts over ``others`` [n]."""
     preferences = judge.prefer(
         generated.sources, generated.references, generated.texts, others, generated.tables
     )
-    return win_rate(preferences)
+    return win_rate(preferences, generated.groups, tests)
 
 
 def load_judge(name: str, device: torch.device | str = "cpu") -> ModelJudge:

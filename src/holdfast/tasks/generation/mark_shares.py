@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.input_errors import reading_errors
-from holdfast.core.records import Estimate, Ints, to_json
+from holdfast.core.records import Estimate, Floats, Ints, to_json
+from holdfast.metrics.resample import ResampledUnits
+from holdfast.metrics.score import rate_estimate
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.source import find_model
-from holdfast.stats.intervals import wilson
-from holdfast.stats.paired_tests import mcnemar, newcombe, rows_needed_for_power
+from holdfast.stats.paired_tests import newcombe, paired_t, rows_needed_for_power, sign_flip_p_value
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.marks import MEANING
 
@@ -38,7 +39,7 @@ LISTED = 20
 class Marked:
     """The texts of one ``side``, by their faults ([n] each, of the same names): ``rows`` [n] source
     positions, the ``tuned`` model's, the ``start`` model's (``None`` where it generated none), and
-    those of the ``references``.
+    those of the ``references``; ``groups`` [n] where the prompts come in groups.
     """
 
     side: str
@@ -46,15 +47,22 @@ class Marked:
     tuned: Mapping[str, Bools]
     start: Mapping[str, Bools] | None
     references: Mapping[str, Bools]
+    groups: object = None
+
+    @property
+    def units(self) -> ResampledUnits:
+        """What counts as one: a prompt, or a group of prompts."""
+        return ResampledUnits.by(self.groups, len(self.rows))
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """One fault on one split.
 
-    ``difference`` is tuned − start over the same prompts with Newcombe's interval. ``only_tuned``
-    and ``only_start`` count the prompts where only that model's text has the fault. ``p_value`` is
-    McNemar's, exact; ``p_adjusted`` Holm's over the tests that could reject at all. ``rows`` are
+    ``difference`` is tuned − start over the same prompts with Newcombe's interval, by groups at
+    least as wide as Student's. ``only_tuned`` and ``only_start`` count the prompts where only that
+    model's text has the fault. ``p_value`` is McNemar's, exact, and by groups that of their sums;
+    ``p_adjusted`` Holm's over the tests that could reject at all. ``rows`` are
     source positions of the fine-tuned model's faulty texts, ``LISTED`` at most. The fields are
     those of ``result.json``.
     """
@@ -81,14 +89,19 @@ def compare_shares(samples: Sequence[Marked]) -> tuple[Share, ...]:
     McNemar's exact test compares how often the two models have the fault. With m discordant prompts
     the smallest possible p-value is 2^(1 − m). A test that could never reject is not counted
     against the others (Tarone 1990; m is fixed by the test's condition, so Holm over the rest keeps
-    the chance of a single false finding at ``ALPHA``). Prompts are assumed independent.
+    the chance of a single false finding at ``ALPHA``). Prompts in groups count by the sums of their
+    groups (``sign_flip_p_value``).
     """
     starts = [
         (split, mark, (split.start or {}).get(mark)) for split in samples for mark in split.tuned
     ]
-    pairs = [(split.tuned[mark], start) for split, mark, start in starts if start is not None]
-    p_values = np.array([mcnemar(a, b, mid=False) for a, b in pairs])
-    least = np.array([2.0 ** (1 - max(1, int(np.sum(a ^ b)))) for a, b in pairs])
+    discordant = [
+        np.bincount(split.units.codes, _gap(split.tuned[mark], start))
+        for split, mark, start in starts
+        if start is not None
+    ]
+    p_values = np.array([sign_flip_p_value(sums) for sums in discordant])
+    least = np.array([2.0 ** (1 - max(1, int(np.count_nonzero(sums)))) for sums in discordant])
     family = family_of(least)
     adjusted = np.ones(len(p_values))
     adjusted[family] = holm(p_values[family])
@@ -100,12 +113,15 @@ def compare_shares(samples: Sequence[Marked]) -> tuple[Share, ...]:
             mark,
             split.side,
             len(tuned),
-            rate(tuned),
-            references=rate(split.references[mark]) if mark in split.references else None,
+            rate(tuned, split.units),
+            references=rate(split.references[mark], split.units)
+            if mark in split.references
+            else None,
             rows=tuple(int(row) for row in split.rows[tuned][:LISTED]),
         )
         if start is not None:
-            share = _compared(share, tuned, start, *next(tests), ALPHA / max(1, family.sum()))
+            level = ALPHA / max(1, family.sum())
+            share = _compared(share, tuned, start, split.units, *next(tests), level)
         shares.append(share)
     return tuple(shares)
 
@@ -122,25 +138,31 @@ def family_of(least: npt.NDArray[np.float64], alpha: float = ALPHA) -> Bools:
 
 
 def _compared(
-    share: Share, tuned: Bools, start: Bools, p_value: float, adjusted: float, least: float
+    share: Share,
+    tuned: Bools,
+    start: Bools,
+    units: ResampledUnits,
+    p_value: float,
+    adjusted: float,
+    least: float,
 ) -> Share:
     """The share with its test against the base model's; ``least`` is the level that more rows would
     have to reach.
     """
-    gap = tuned.astype(np.float64) - start.astype(np.float64)
+    gap = _gap(tuned, start)
     value = float(gap.mean()) if share.n else 0.0
     verdict: Verdict = "not shown"
     if adjusted <= ALPHA:
         verdict = "more" if value > 0 else "fewer"
-    low, high = newcombe(tuned, start, LEVEL)
+    groups = units.codes if units.grouped else None
     rows_needed = None
     if verdict == "not shown" and value:
-        rows_needed = rows_needed_for_power(gap, abs(value), sides=2, alpha=least)
+        rows_needed = rows_needed_for_power(gap, abs(value), sides=2, alpha=least, groups=groups)
     none = Estimate(None, why="there are no rows")
     return replace(
         share,
-        start=rate(start),
-        difference=Estimate(value, low, high, LEVEL) if share.n else none,
+        start=rate(start, units),
+        difference=_difference(tuned, start, groups) if share.n else none,
         only_tuned=int(np.sum(tuned & ~start)),
         only_start=int(np.sum(start & ~tuned)),
         p_value=p_value,
@@ -150,12 +172,27 @@ def _compared(
     )
 
 
-def rate(hits: Bools) -> Estimate:
+def _gap(tuned: Bools, start: Bools) -> Floats:
+    return tuned.astype(np.float64) - start.astype(np.float64)
+
+
+def _difference(tuned: Bools, start: Bools, groups: Ints | None) -> Estimate:
+    (low, high), gap = newcombe(tuned, start, LEVEL), _gap(tuned, start)
+    value = float(gap.mean())
+    if groups is not None:
+        by_groups = paired_t(gap, np.zeros(len(gap)), LEVEL, groups)
+        if np.isnan(by_groups.low):
+            return Estimate(value, level=LEVEL, why="no interval: all rows are of one group")
+        # Groups of equal differences have an interval without width.
+        low, high = min(low, by_groups.low), max(high, by_groups.high)
+    return Estimate(value, low, high, LEVEL)
+
+
+def rate(hits: Bools, units: ResampledUnits) -> Estimate:
     """A share with Wilson's interval."""
     if not len(hits):
         return Estimate(None, why="there are no rows")
-    low, high = wilson(float(np.sum(hits)), len(hits), LEVEL)
-    return Estimate(float(np.mean(hits)), low, high, LEVEL)
+    return rate_estimate(hits, units, LEVEL)
 
 
 def sentence(shares: Sequence[Share]) -> str:

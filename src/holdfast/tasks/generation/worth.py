@@ -74,7 +74,8 @@ def worth_block(
     ``metric``), ``win_rate`` by the stated judge, ``general``, and the ``verdict``: yes, no or
     undecided by the losses, Holm over both promptings.
     """
-    start = adjusted({name: _compared(name, way, seed) for name, way in promptings.items()})
+    tests = sum(way.judged and way.outputs is not None for way in promptings.values())
+    start = adjusted({name: _compared(name, way, seed, tests) for name, way in promptings.items()})
     verdict, because, more = answer_of(start)
     ability = _ability(judge, generated)
     scores = _row_scores(promptings, generated, metric)
@@ -98,7 +99,7 @@ def worth_block(
     return block
 
 
-def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
+def _compared(name: str, way: Prompting, seed: int, tests: int) -> dict[str, Any]:
     facts = {"shots": way.shots, "fewer": way.fewer, **way.facts}
     facts |= {} if way.judged else {"judged": False}
     if way.outputs is None or way.tuned is None:
@@ -109,9 +110,16 @@ def _compared(name: str, way: Prompting, seed: int) -> dict[str, Any]:
     )
     gap = way.tuned.loss_rows - way.outputs.loss_rows
     p_value, value = comparison["p_value"], comparison["difference"].value
-    more = None
-    if p_value is not None and p_value > ALPHA and value:
-        settled = rows_needed_for_power(gap, abs(value), sides=2)
+    more, units = None, way.tuned.units
+    if p_value is not None and value:
+        settled = rows_needed_for_power(
+            gap,
+            abs(value),
+            sides=2,
+            # The first step of Holm's correction, which the p-value may have to pass.
+            alpha=ALPHA / max(1, tests),
+            groups=units.codes if units.grouped else None,
+        )
         more = None if settled is None else max(0, settled - len(gap))
     return {
         **facts,
@@ -132,6 +140,8 @@ def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     tested = [one for one in judged if one.get("p_value") is not None]
     for one, p in zip(tested, holm(np.array([one["p_value"] for one in tested])), strict=True):
         one["p_adjusted"] = float(p)
+        if p <= ALPHA:
+            one["more_rows"] = None
     return plain
 
 
@@ -216,7 +226,7 @@ def _texts(
 def _ability(judge: Judge | None, generated: Generated) -> dict[str, Any] | None:
     if not isinstance(judge, ModelJudge) or not len(generated):
         return None
-    return can_judge(judge, generated.sources, generated.references)
+    return can_judge(judge, generated.sources, generated.references, generated.groups)
 
 
 def _win_rates(
@@ -232,10 +242,13 @@ def _win_rates(
         why = f"this judge is not shown to prefer a correct text: {ability['because']}"
         nothing = Estimate(None, why=why).to_json()
         return {name: nothing for name, way in promptings.items() if way.texts is not None}
+    tests = sum(way.texts is not None for way in promptings.values())
     rates = {
-        name: win_rate(prefer_scores(judge.metric, scores["tuned"], scores[name]))
+        name: win_rate(
+            prefer_scores(judge.metric, scores["tuned"], scores[name]), generated.groups, tests
+        )
         if isinstance(judge, MetricJudge) and scores
-        else judged(judge, generated, way.texts)
+        else judged(judge, generated, way.texts, tests)
         for name, way in promptings.items()
         if way.texts is not None
     }
@@ -244,6 +257,8 @@ def _win_rates(
         one["p_adjusted"] = float(p)
         ahead = one["wins"] > one["losses"]
         one["verdict"] = "not shown" if p > ALPHA else "wins" if ahead else "loses"
+        if p <= ALPHA:
+            one["more_rows"] = None
     return rates
 
 

@@ -26,12 +26,20 @@ def fairness_text(document: Mapping[str, Any], columns: int) -> str:
     return "\n".join(lines)
 
 
+VERDICTS = {
+    "better": "better",
+    "no better": "no better",
+    "wider": "the gap is wider",
+    "undecided": "inconclusive",
+}
+
+
 class GainJson(TypedDict):
     """A difference in accuracy with its interval."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 class TradeJson(TypedDict):
@@ -46,15 +54,19 @@ class TradeJson(TypedDict):
     line: float
     verdict: str
     gain: GainJson
+    p_adjusted: float
 
 
 def _trade_off(one: TradeJson) -> str:
     gain = one["gain"]
+    limits = "no interval"
+    if gain["low"] is not None and gain["high"] is not None:
+        limits = f"95 % CI {signed(100 * gain['low'])} to {signed(100 * gain['high'])}"
     return (
         f"{one['by']}, {one['measure']}: gap {one['gap_plain']:.3f} → {one['gap']:.3f}, "
         f"accuracy {100 * one['accuracy_plain']:.1f} → {100 * one['accuracy']:.1f} %; giving "
         "random rows the most frequent class until the gap is the same would give "
         f"{100 * one['line']:.1f} %: "
-        f"{one['verdict']} ({signed(100 * gain['value'])} points, 95 % CI "
-        f"{signed(100 * gain['low'])} to {signed(100 * gain['high'])})"
+        f"{VERDICTS[one['verdict']]} ({signed(100 * gain['value'])} points, "
+        f"{limits}; adjusted p {one['p_adjusted']:.2g})"
     )
