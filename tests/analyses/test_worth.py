@@ -241,9 +241,9 @@ def test_losing_some_of_the_sentences_is_found() -> None:
     ]
     assert "Its accuracy fell: grammar." in found["because"]
     same = compare_general(knows, knows)
-    assert "no loss is shown" in same["because"]
+    assert "no drop in accuracy is shown" in same["because"]
     chance = {name: np.arange(40) % 2 == 0 for name in knows}
-    assert "No loss can be measured" in compare_general(chance, chance)["because"]
+    assert "No drop in accuracy can be measured" in compare_general(chance, chance)["because"]
 
 
 def test_sentences_are_measured_whole(loaded: LoadedCausal, tokenizer: Any) -> None:
