@@ -3,9 +3,12 @@ reasons are looked for in the data."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -102,23 +105,65 @@ def test_the_reasons_are_found_where_they_are(
     assert reasons["another text length"]["found"] is True
 
 
-def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -> None:
-    from holdfast.analyses.evaluation import RowScores, _unseen_scores
-    from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, KnownRows
+@dataclass
+class FakeTable:
+    """Rows of texts of ``tokens`` [n] each, with a loss each, in groups."""
 
-    here = RowScores("mae", np.arange(4.0), np.array([*"aabb"]))
+    losses: Any
+    tokens: Any
+    groups: Any
+    has_groups: bool
+
+    rows = SimpleNamespace(column_names=["text"])
+    columns = SimpleNamespace(label_kind=None)
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+    def take(self, rows: Any) -> FakeTable:
+        return FakeTable(self.losses[rows], self.tokens[rows], self.groups[rows], self.has_groups)
+
+    def column(self, name: str) -> Any:
+        return self.groups
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_loss_of_unseen_rows_is_that_of_their_tokens(
+    grouped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.analyses import evaluation
+    from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, KnownRows
+    from holdfast.stats.paired_tests import loss_rows
+
+    seed = np.random.default_rng(0)
+    table = FakeTable(
+        seed.normal(2.3, 0.3, 4), np.array([1, 9, 2, 40]), np.array([*"aabb"]), grouped
+    )
+    recipe = SimpleNamespace(recipe=SimpleNamespace(task="causal-lm"))
+    monkeypatch.setattr(evaluation, "FinishedRun", lambda run: recipe)
+    predictor: Any = SimpleNamespace(
+        runs=["run"],
+        alone=contextlib.nullcontext,
+        model=SimpleNamespace(row_losses=lambda rows: loss_rows(rows.losses, rows.tokens)),
+    )
     learned = SPLIT_NAMES.index("train")
 
-    def of(sides: list[int], why: str | None = None) -> RowScores | None:
-        seen = KnownRows(np.arange(4), np.array(sides, np.int8), np.ones(4, bool), why)
-        return _unseen_scores(here, seen, {"n": 2, "metrics": {}})
+    def of(splits: list[int], why: str | None = None) -> evaluation.RowScores | None:
+        seen = KnownRows(np.arange(4), np.array(splits, np.int8), np.ones(4, bool), why)
+        rows: Any = table
+        block = {"n": 2, "metrics": {"loss": {"value": 2.31}}}
+        return evaluation._unseen_scores(predictor, rows, seen, block)
 
     assert of([NO_SPLIT] * 4, "the source is gone") is None
     assert of([learned] * 4) is None
     assert of([NO_SPLIT] * 4) is None
-    some = of([learned, NO_SPLIT, learned, NO_SPLIT])
-    assert some is not None
-    assert (list(some.values), list(some.groups)) == ([1.0, 3.0], ["a", "b"])
+    unseen = of([learned, NO_SPLIT, learned, NO_SPLIT])
+    assert unseen is not None
+    loss = np.average(table.losses[[1, 3]], weights=table.tokens[[1, 3]])
+    assert unseen.values.mean() == pytest.approx(loss)
+    assert (None if unseen.groups is None else list(unseen.groups)) == (
+        ["a", "b"] if grouped else None
+    )
 
 
 def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(

@@ -282,7 +282,7 @@ def against_run(
         )
     document |= {"differs": differs, "because": because, "reasons": []}
     if differs:
-        unseen_scores = _unseen_scores(new_scores, overlap, block.get("without_seen") or {})
+        unseen_scores = _unseen_scores(predictor, table, overlap, block.get("without_seen") or {})
         # ``found`` of a check is true or false, or null where it could not run. ``unseen_scores``
         # are the scores of the rows that the run had not seen.
         document["reasons"] = [
@@ -317,22 +317,15 @@ def _scores_of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
 
 
 def _unseen_scores(
-    new_scores: RowScores, overlap: KnownRows, block: Mapping[str, object]
+    predictor: Predictor, table: Table, overlap: KnownRows, block: Mapping[str, object]
 ) -> RowScores | None:
     """Scores of the rows that the run had not seen; ``None`` if there are no such rows, or only
-    such rows."""
+    such rows. Those rows are scored again: the rows of a loss per token are those of a ratio over
+    all of them, so a part of them has another mean."""
     unseen = overlap.unseen
     if unseen is None or not 0 < len(unseen) < len(overlap.split_index):
         return None
-    if (
-        new_scores.groups is None
-        and (rate_scores := _scores_of_rate(block, new_scores.metric)) is not None
-    ):
-        return rate_scores
-    if len(new_scores.values) != len(overlap.split_index):
-        return None
-    groups = None if new_scores.groups is None else np.asarray(new_scores.groups)[unseen]
-    return RowScores(new_scores.metric, new_scores.values[unseen], groups)
+    return _scores_of_rows(predictor, table.take(unseen), block)
 
 
 def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
