@@ -193,7 +193,7 @@ def _threshold_block(
     return {
         "by": rule.by,
         "threshold": rule.threshold,
-        **answered_block(accepted, correct & accepted),
+        **answered_block(accepted, correct & accepted, groups_of(table)),
     }
 
 

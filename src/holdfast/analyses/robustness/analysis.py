@@ -50,7 +50,6 @@ MAX_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
 EXAMPLES = 3
 ALPHA = 0.05
-ONE_GROUP = "no interval: all rows are of one group"
 
 
 def refuse_task(task: str) -> None:
@@ -269,7 +268,7 @@ def judge_changes(pairs: Mapping[str, ChangedRows], *, seed: int) -> dict[str, d
         pair = pairs[name]
         flipped = Estimate(None, why="no row was changed")
         if len(pair.flipped):
-            flipped = rate_estimate(pair.flipped, pair.groups, ONE_GROUP)
+            flipped = rate_estimate(pair.flipped, pair.groups)
         results[name] = {
             "n": len(pair.before),
             "before": _mean(pair.before),
