@@ -14,6 +14,7 @@ from holdfast.plugins.drift.accuracy import (
     support_problem,
 )
 from holdfast.plugins.drift.report import compare_vectors, rows_outside
+from holdfast.stats.intervals import wilson
 
 
 def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -214,3 +215,17 @@ def test_harm_is_noticed_and_change_without_harm_is_not() -> None:
     assert again.detector.level == found.detector.level
     assert (again.rows, again.wrong) == (found.rows, found.wrong)
     assert HarmWatch.of_reference(np.full(200, np.nan)) is None
+
+
+def test_rows_that_are_all_told_apart_do_not_make_the_share_certain() -> None:
+    from holdfast.plugins.drift.report import _differing_share
+
+    share = _differing_share(-np.ones(20), np.ones(20))
+    # Ten of ten against none of ten, since scores of different folds are correlated.
+    reach = wilson(0, 10)[1]
+    assert share.value == 1
+    assert share.low == pytest.approx(1 - np.hypot(reach, reach))
+    assert share.high == 1
+    none = _differing_share(-np.ones(20), -np.ones(20))
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(reach)
