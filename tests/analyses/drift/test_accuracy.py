@@ -186,7 +186,28 @@ def test_the_interval_counts_the_chance_in_the_rows_without_labels_too() -> None
     rest = right[known] - weight * chance[known]
     error = np.sqrt(weight**2 * others.var(ddof=1) / 40 + rest.var(ddof=1) / 200)
     assert found.value == pytest.approx(weight * others.mean() + rest.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=1e-5)
+    rows = right[known].var(ddof=1) / error**2
+    assert rows > 200
+    limits = wilson(found.value * rows, rows)
+    assert (found.low, found.high) == pytest.approx(limits)
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=0.03)
+
+
+@pytest.mark.parametrize("accuracy", [0.85, 0.9, 0.97])
+def test_from_thirty_labels_the_interval_covers_a_high_accuracy(accuracy: float) -> None:
+    random, covered = np.random.default_rng(0), 0
+
+    def chance(z: np.ndarray, mean: float) -> np.ndarray:
+        return 1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + 0.5 * z)))
+
+    truth = chance(random.normal(size=100_000), accuracy).mean()
+    for _ in range(1000):
+        z = random.normal(size=530)
+        right = (random.uniform(size=30) < chance(z[:30], accuracy)).astype(float)
+        confidence = chance(z, 0.93)
+        found = powered_accuracy(right, confidence[:30], confidence[30:])
+        covered += found.low <= truth <= found.high
+    assert covered > 930
 
 
 def test_few_labels_fall_back_to_what_they_say_alone() -> None:
