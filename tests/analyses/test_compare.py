@@ -172,6 +172,23 @@ def test_where_they_differ() -> None:
     assert by_class(pair_rows("number", [1.0], [1.0], [2.0]), [1.0]) is None
 
 
+def test_a_class_whose_rows_come_in_groups_is_tested_by_groups() -> None:
+    sizes = np.array([5, 3, 8, 2, 6, 4, 7, 1])
+    groups, labels = np.repeat(np.arange(8), sizes), np.repeat([*"xxxxxxyy"], sizes)
+    first = np.where(np.isin(groups, [0, 3]), "?", labels)
+    second = np.where(np.isin(groups, [1, 2, 4, 6]), "?", labels)
+    pairs = pair_rows("class", list(labels), list(first), list(second))
+    found = {line["class"]: line for line in by_class(pairs, list(labels), groups) or ()}
+    own = labels == "x"
+    totals = np.bincount(groups[own], pairs.gap[own] - pairs.gap[own].mean())
+    t = pairs.gap[own].mean() / np.sqrt(6 / 5 * (totals**2).sum()) * own.sum()
+    freedom = sizes[:6].sum() ** 2 / (sizes[:6] ** 2).sum() - 1
+    assert found["x"]["p_value"] == pytest.approx(min(1, 2 * 2 * stats.t.sf(abs(t), freedom)))
+    assert (found["x"]["only_a"], found["x"]["only_b"]) == (17, 7)
+    # Two groups show nothing, though the models differ in seven of eight rows.
+    assert (found["y"]["only_a"], found["y"]["p_value"]) == (7, 1.0)
+
+
 def test_a_missing_number_counts_as_the_mean_of_the_labels() -> None:
     found = pair_rows("number", [10.0, 20.0, 60.0], [10.0, None, 60.0], [10.0, 20.0, 30.0])
     assert found.first == pytest.approx(10 / 3)

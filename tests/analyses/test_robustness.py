@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import binomtest
@@ -111,3 +113,16 @@ def test_losses_in_groups_are_judged_by_groups() -> None:
     ]
     width = [one["difference"]["high"] - one["difference"]["low"] for one in (alone, by_groups)]
     assert width[1] > 2 * width[0]
+
+
+def test_two_rows_are_not_worse_and_equal_groups_count_once_each() -> None:
+    def judged(n: int, groups: np.ndarray | None, by: float = 1.0) -> dict[str, Any]:
+        rows = ChangedRows(np.zeros(n), np.full(n, by), np.ones(n, bool), groups)
+        return judge_changes({"one": rows}, seed=0)["one"]
+
+    for found in (judged(2, np.arange(2)), judged(2, None, 0.3), judged(9, np.arange(9), 0.3)):
+        assert (found["worse"], found["p_value"], found["difference"]["low"]) == (False, 1.0, None)
+    found = judged(40, np.repeat(np.arange(10), 4))
+    assert found["p_value"] == pytest.approx(0.5**10)
+    assert found["worse"]
+    assert found["difference"]["low"] < 1

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from holdfast.analyses.threshold.analysis import ThresholdRequest, _holds_on_test, answered_block
 from holdfast.analyses.threshold.choice import (
     STARTS,
     for_coverage,
@@ -20,6 +21,7 @@ from holdfast.analyses.threshold.choice import (
 from holdfast.core.errors import Defect
 from holdfast.core.records import to_json
 from holdfast.runs.threshold import CostMatrix, ThresholdRule, price_rule
+from holdfast.stats.intervals import wilson
 
 
 def _rows(n: int, seed: int = 0) -> tuple[Any, Any]:
@@ -297,3 +299,36 @@ def test_a_row_as_sure_as_the_threshold_is_answered() -> None:
     assert sure == [0.5, 0.499, None]
     assert why[0] is None
     assert all(why[1:])
+
+
+def test_rows_of_groups_contradict_a_guarantee_only_if_their_groups_do() -> None:
+    right = np.array([True] * 15 + [False] * 5)
+    rows, groups = np.repeat(right, 10), np.repeat(np.arange(20), 10)
+    given = np.repeat(np.arange(20) % 10 > 0, 10)
+    request = ThresholdRequest(precision=0.88)
+    single = answered_block(given, rows & given)
+    by_groups = answered_block(given, rows & given, groups)
+    assert (_holds_on_test(single, request), _holds_on_test(by_groups, request)) == (False, True)
+    # Copies of one row are one row; their number is that of the groups, with Student's t.
+    right = right[np.arange(20) % 10 > 0]
+    effect = 18 / 17
+    limits = wilson(right.sum() / effect, 18 / effect, quantile=stats.t.ppf(0.975, 17))
+    assert (by_groups["precision"]["low"], by_groups["precision"]["high"]) == pytest.approx(limits)
+    one = answered_block(given[:10] | True, rows[:10], groups[:10])
+    assert (one["precision"]["low"], _holds_on_test(one, request)) == (None, None)
+
+
+def test_the_precision_of_groups_is_covered_by_its_interval() -> None:
+    seed, groups, covered, contradicted = (
+        np.random.default_rng(0),
+        np.repeat(np.arange(30), 10),
+        0,
+        0,
+    )
+    for _ in range(500):
+        right = seed.random(300) < seed.beta(4.5, 0.5, 30)[groups]
+        found = answered_block(np.ones(300, bool), right, groups)
+        covered += found["precision"]["low"] <= 0.9 <= found["precision"]["high"]
+        contradicted += not _holds_on_test(found, ThresholdRequest(precision=0.9))
+    assert covered / 500 > 0.92
+    assert contradicted / 500 < 0.05

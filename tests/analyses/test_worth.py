@@ -27,7 +27,15 @@ from holdfast.tasks.generation.judge import (
 from holdfast.tasks.generation.shots import encode_with_shots, fitting, pairs_before, shots_of
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.generation.token_scores import TokenOutputs, measure_saved
-from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, worth_block
+from holdfast.tasks.generation.worth import (
+    EXAMPLES,
+    PLAIN,
+    Prompting,
+    _compared,
+    adjusted,
+    answer_of,
+    worth_block,
+)
 from holdfast.tasks.lm.evaluation_tasks import right_answers
 from holdfast.tasks.lm.losses import CausalLM
 
@@ -312,3 +320,17 @@ def test_a_judge_that_cannot_tell_gives_no_rate() -> None:
     found = worth_block(ways, texts, judge, TEXT_METRICS["rouge_l"], None)
     assert found["win_rate"][PLAIN]["value"] is None
     assert "not shown to prefer a correct text" in found["win_rate"][PLAIN]["why"]
+
+
+def test_two_test_rows_leave_the_answer_open() -> None:
+    def outputs(losses: list[float]) -> TokenOutputs:
+        n = len(losses)
+        return TokenOutputs(np.arange(n), np.array(losses), np.full(n, 20), np.zeros(n), None)
+
+    way = Prompting(outputs([1.0, 1.2]), outputs([1.1, 1.25]))
+    found = adjusted({PLAIN: _compared(PLAIN, way, 0)})
+    assert answer_of(found) == (
+        "undecided",
+        "The difference cannot be tested: there are two rows.",
+        None,
+    )

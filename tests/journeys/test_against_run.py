@@ -3,15 +3,18 @@ reasons are looked for in the data."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from scipy.stats import binomtest, fisher_exact
+from scipy.stats import binomtest, fisher_exact, ttest_1samp
 
 
 def against(holdfast: Any, run: Path, data: Path) -> dict[str, Any]:
@@ -102,23 +105,65 @@ def test_the_reasons_are_found_where_they_are(
     assert reasons["another text length"]["found"] is True
 
 
-def test_other_rows_have_a_score_only_where_some_rows_were_seen_and_some_not() -> None:
-    from holdfast.analyses.evaluation import RowScores, _unseen_scores
-    from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, KnownRows
+@dataclass
+class FakeTable:
+    """Rows of texts of ``tokens`` [n] each, with a loss each, in groups."""
 
-    here = RowScores("mae", np.arange(4.0), np.array([*"aabb"]))
+    losses: Any
+    tokens: Any
+    groups: Any
+    has_groups: bool
+
+    rows = SimpleNamespace(column_names=["text"])
+    columns = SimpleNamespace(label_kind=None)
+
+    def __len__(self) -> int:
+        return len(self.losses)
+
+    def take(self, rows: Any) -> FakeTable:
+        return FakeTable(self.losses[rows], self.tokens[rows], self.groups[rows], self.has_groups)
+
+    def column(self, name: str) -> Any:
+        return self.groups
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_loss_of_unseen_rows_is_that_of_their_tokens(
+    grouped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from holdfast.analyses import evaluation
+    from holdfast.runs.known_rows import NO_SPLIT, SPLIT_NAMES, KnownRows
+    from holdfast.stats.paired_tests import loss_rows
+
+    seed = np.random.default_rng(0)
+    table = FakeTable(
+        seed.normal(2.3, 0.3, 4), np.array([1, 9, 2, 40]), np.array([*"aabb"]), grouped
+    )
+    recipe = SimpleNamespace(recipe=SimpleNamespace(task="causal-lm"))
+    monkeypatch.setattr(evaluation, "FinishedRun", lambda run: recipe)
+    predictor: Any = SimpleNamespace(
+        runs=["run"],
+        alone=contextlib.nullcontext,
+        model=SimpleNamespace(row_losses=lambda rows: loss_rows(rows.losses, rows.tokens)),
+    )
     learned = SPLIT_NAMES.index("train")
 
-    def of(sides: list[int], why: str | None = None) -> RowScores | None:
-        seen = KnownRows(np.arange(4), np.array(sides, np.int8), np.ones(4, bool), why)
-        return _unseen_scores(here, seen, {"n": 2, "metrics": {}})
+    def of(splits: list[int], why: str | None = None) -> evaluation.RowScores | None:
+        seen = KnownRows(np.arange(4), np.array(splits, np.int8), np.ones(4, bool), why)
+        rows: Any = table
+        block = {"n": 2, "metrics": {"loss": {"value": 2.31}}}
+        return evaluation._unseen_scores(predictor, rows, seen, block)
 
     assert of([NO_SPLIT] * 4, "the source is gone") is None
     assert of([learned] * 4) is None
     assert of([NO_SPLIT] * 4) is None
-    some = of([learned, NO_SPLIT, learned, NO_SPLIT])
-    assert some is not None
-    assert (list(some.values), list(some.groups)) == ([1.0, 3.0], ["a", "b"])
+    unseen = of([learned, NO_SPLIT, learned, NO_SPLIT])
+    assert unseen is not None
+    loss = np.average(table.losses[[1, 3]], weights=table.tokens[[1, 3]])
+    assert unseen.values.mean() == pytest.approx(loss)
+    assert (None if unseen.groups is None else list(unseen.groups)) == (
+        ["a", "b"] if grouped else None
+    )
 
 
 def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
@@ -137,17 +182,59 @@ def test_rows_of_the_run_itself_are_no_evidence_that_it_holds(
 
 
 def test_a_class_mix_is_priced_by_the_runs_own_classes() -> None:
-    from holdfast.analyses.evaluation import _expected_accuracy
+    from holdfast.analyses.evaluation import RowScores, _expected_accuracy
 
     labels = ["a"] * 10 + ["b"] * 10
     right = np.array([1.0] * 9 + [0.0] + [1.0] * 5 + [0.0] * 5)
-    priced = _expected_accuracy(["a", "b"], np.array([30, 10]), labels, right)
+    scores = RowScores("accuracy", right)
+    priced = _expected_accuracy(["a", "b"], np.array([30, 10]), labels, scores)
     assert priced is not None
     assert priced.startswith("80.0 % (95 % CI ")
     low, high = (100 * end for end in binomtest(9, 10).proportion_ci(0.95, method="wilson"))
-    only = _expected_accuracy(["a", "b"], np.array([30, 0]), labels, right)
+    only = _expected_accuracy(["a", "b"], np.array([30, 0]), labels, scores)
     assert only == f"90.0 % (95 % CI {low:.1f}–{high:.1f})"
-    assert _expected_accuracy(["a", "b", "c"], np.array([30, 10, 1]), labels, right) is None
+    assert _expected_accuracy(["a", "b", "c"], np.array([30, 10, 1]), labels, scores) is None
+    # With the run's own class mix it is the accuracy; five groups of four equal rows are five rows.
+    copied = np.tile(np.repeat([1.0, 1.0, 1.0, 0.0, 1.0], 2), 2)
+    grouped = RowScores("accuracy", copied, np.tile(np.repeat([*"vwxyz"], 2), 2))
+    low, high = ttest_1samp([1, 1, 1, 0, 1], 0).confidence_interval(0.95)
+    same = _expected_accuracy(["a", "b"], np.array([7, 7]), labels, grouped)
+    assert same == f"80.0 % (95 % CI {100 * low:.1f}–{100 * min(1, high):.1f})"
+
+
+def test_reasons_are_tested_by_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and test rows of one population of authors, each with labels and lengths of its own."""
+    from holdfast.analyses import evaluation
+
+    seed, found = np.random.default_rng(0), []
+    # A table is (labels, word counts, authors).
+    monkeypatch.setattr(evaluation, "labels_of_rows", lambda rows: list(rows[0]))
+    monkeypatch.setattr(evaluation, "read_texts", lambda rows: ["w " * n for n in rows[1]])
+    monkeypatch.setattr(evaluation, "groups_of", lambda rows: rows[2])
+
+    def draw(name: str, share: float = 1.0) -> Any:
+        authors = np.repeat(np.arange(20), 10)
+        labels = np.where(seed.random(200) < seed.beta(share, 1, 20)[authors], "a", "b")
+        words = np.exp(seed.normal(3, 0.4, 20)[authors] + seed.normal(0, 0.3, 200)).astype(int)
+        return labels, words, np.array([f"{name}{one}" for one in authors])
+
+    def reasons(own: Any, new: Any) -> list[dict[str, Any]]:
+        scores = evaluation.RowScores("accuracy", np.ones(200), own[2])
+        stored: Any = {"label": SimpleNamespace(to_pylist=lambda: list(own[0]))}
+        run: Any = SimpleNamespace(stored=lambda split: stored)
+        mix = evaluation._class_mix_reason(run, new, scores)
+        return [mix, evaluation._length_reason("length", own, new)]
+
+    for _ in range(100):
+        found.append([one["found"] for one in reasons(draw("run"), draw("new"))])
+    assert np.mean(found, axis=0).max() < 0.1
+    mix, _ = reasons(draw("run"), draw("new", 8.0))
+    assert mix["found"]
+    assert "(cluster-robust t-test, p" in mix["because"]
+    labels, words, _ = draw("new")
+    mix, length = reasons(draw("run"), (labels, words, np.array(["one"] * 200)))
+    assert (mix["found"], length["found"]) == (None, None)
+    assert "too few to show how much groups differ" in mix["because"]
 
 
 def test_without_its_predictions_a_run_still_scores_other_rows(

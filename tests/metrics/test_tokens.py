@@ -94,7 +94,9 @@ def test_the_same_model_cannot_be_told_from_itself() -> None:
     one = outputs(rng.normal(3, 1, 50).tolist(), [2] * 50, [1] * 50)
     other = outputs((one.losses + rng.normal(0, 1, 50)).tolist(), [2] * 50, [1] * 50)
     assert "no difference" in compare_tokens(one, other)["because"]
-    assert compare_tokens(one, one)["p_value"] == 1.0
+    same = compare_tokens(one, one)
+    assert same["p_value"] is None
+    assert same["because"] == "The difference cannot be tested: all differences are equal."
 
 
 def test_other_rows_are_refused() -> None:

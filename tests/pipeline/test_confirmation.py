@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 from scipy.stats import fisher_exact
@@ -54,3 +55,36 @@ def test_diagnose_gives_the_runs_own_verdict(finished_run: Path, old_runs: Path)
         stored = json.loads((run / "result.json").read_text("utf-8"))["verdict"]
         assert again is not None
         assert to_json(again.verdict).get("test_agrees") == stored.get("test_agrees")
+
+
+def test_what_the_choice_added_is_compared_as_the_verdict_compares() -> None:
+    """By groups, which rows of a person are; and not at all where both scores are of one set."""
+    from holdfast.analyses.row_scores import SETS, RowScores, compare_scores, comparison_block
+    from holdfast.control.choice import Optimism
+    from holdfast.runs.scoring import _observed_optimism
+
+    seed, groups, expected = np.random.default_rng(0), np.repeat(np.arange(15), 10), None
+    covered = 0
+    for _ in range(300):
+        valid, test = (seed.random(150) < seed.beta(4, 1, 15)[groups] for _ in range(2))
+        names = [np.array([f"{split}{g}" for g in groups]) for split in SETS]
+        scores = [RowScores("accuracy", x, g) for x, g in zip((valid, test), names, strict=True)]
+        compared = comparison_block("accuracy", compare_scores(*scores), SETS)
+        blocks: dict[str, Any] = {
+            name: {"n": 150, "metrics": {"accuracy": {"value": float(x.mean())}}}
+            for name, x in (("valid", valid), ("test", test))
+        }
+        expected = Optimism("accuracy", 0.01, -0.01, 0.03, 10, 150)
+        found = _observed_optimism(expected, blocks, compared)
+        assert found.value == pytest.approx(valid.mean() - test.mean())
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 0 <= found.high
+    assert covered / 300 > 0.92
+    assert expected is not None
+    for other in ({}, {"metric": "exact_match"}, {"metric": "accuracy", "why": "one group"}):
+        found = _observed_optimism(expected, blocks, other)
+        assert (found.low, found.high) == (None, None)
+        assert found.value == pytest.approx(valid.mean() - test.mean())
+    blocks["test"]["out_of_fold"] = True
+    assert _observed_optimism(expected, blocks, compared).value is None

@@ -38,21 +38,22 @@ def test_with_few_rows_it_cannot_be_told() -> None:
     assert found.gain.low < 0 < found.gain.high
 
 
-def test_it_is_least_squares_with_quantiles_of_a_product() -> None:
+@pytest.mark.parametrize("n", [8, 60])
+def test_it_is_least_squares_with_quantiles_of_a_product(n: int) -> None:
     """The gain by generalised least squares, the interval by draws."""
-    scores = drawn((0.2, 0.15), 60, np.random.default_rng(2))
+    scores = drawn((0.2, 0.15), n, np.random.default_rng(2))
     gains = np.diff(scores, axis=0)
-    root = np.linalg.cholesky(np.linalg.inv(np.cov(gains) / 60)).T
+    root = np.linalg.cholesky(np.linalg.inv(np.cov(gains) / n)).T
     design = np.array([[1 / RATIO], [1.0]])
     half, *_ = np.linalg.lstsq(root @ design, root @ gains.mean(axis=1), rcond=None)
     error = math.sqrt(learning_curve.WIDENED) / float(np.linalg.norm(root @ design))
     rng = np.random.default_rng(0)
     ratios = RATIO * np.exp(learning_curve.RATIO_SPREAD * rng.standard_normal(400_000))
-    products = ratios * (float(half[0]) + error * rng.standard_normal(400_000))
-    found = foretell(scores, np.arange(60)).gain
+    products = ratios * (float(half[0]) + error * rng.standard_t(n - 1, 400_000))
+    found = foretell(scores, np.arange(n)).gain
     assert found.value == pytest.approx(RATIO * float(half[0]))
     expected = np.quantile(products, [0.025, 0.975])
-    assert [found.low, found.high] == pytest.approx(expected.tolist(), abs=0.003)
+    assert [found.low, found.high] == pytest.approx(expected.tolist(), abs=0.005)
 
 
 @pytest.mark.parametrize("ratio", [0.45, 0.62, 0.8])
@@ -76,3 +77,19 @@ def test_rows_of_a_group_count_once_and_equal_scores_have_no_interval() -> None:
     same = foretell(np.ones((3, 10)), np.arange(10)).gain
     assert (same.low, same.high) == (None, None)
     assert same.why
+
+
+def test_five_groups_cover_the_gain_and_four_have_no_interval() -> None:
+    rng, covered, groups = np.random.default_rng(5), 0, np.repeat(np.arange(5), 20)
+    for _ in range(200):
+        ratio = RATIO * math.exp(learning_curve.RATIO_SPREAD * rng.standard_normal())
+        steps = rng.normal(0, 0.15, (2, 5))[:, groups] + rng.normal(0, 0.3, (2, 100))
+        gains = np.array([[0.03 / ratio], [0.03]]) + steps
+        scores = np.vstack([np.zeros(100), gains[0], gains.sum(axis=0)])
+        gain = foretell(scores, groups).gain
+        assert gain.low is not None
+        assert gain.high is not None
+        covered += gain.low <= 0.03 * ratio <= gain.high
+    assert covered >= 0.93 * 200
+    few = foretell(scores, np.minimum(groups, 3)).gain
+    assert (few.low, few.high) == (None, None)

@@ -161,6 +161,24 @@ def test_groups_are_the_t_test_of_their_means() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval(0.95)))
 
 
+@pytest.mark.parametrize("n", [2, 3, 10, 29])
+def test_few_rows_have_the_p_value_of_the_t_test_and_no_narrower_interval(n: int) -> None:
+    gap = np.random.default_rng(n).exponential(size=n)
+    found = paired_bootstrap(gap, np.zeros(n), seed=np.random.default_rng(0))
+    theirs = stats.ttest_1samp(gap, 0)
+    assert found.p_value == pytest.approx(theirs.pvalue)
+    limits = theirs.confidence_interval(0.95)
+    assert found.low <= limits.low + 1e-9
+    assert found.high >= limits.high - 1e-9
+
+
+def test_equal_differences_have_no_spread_though_they_differ_by_rounding() -> None:
+    seed, rows = np.random.default_rng(0), np.arange(6.0)
+    assert not paired_bootstrap(rows + 0.1, rows, seed=seed).has_spread
+    assert not paired_bootstrap(rows + 0.1, rows, seed=seed, groups=np.arange(6) // 2).has_spread
+    assert paired_bootstrap(rows, np.zeros(6), seed=seed).has_spread
+
+
 def test_no_rows_give_nan_and_one_row_no_interval() -> None:
     empty = paired_bootstrap(np.array([]), np.array([]), seed=np.random.default_rng(0))
     assert np.isnan(empty.value)

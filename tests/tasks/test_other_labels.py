@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import spearmanr, ttest_1samp
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -167,3 +167,18 @@ def test_a_clear_difference_of_losses_is_called_one_and_none_is_not() -> None:
     assert better["p_value"] < 0.01
     assert "the fine-tuned model is better" in better["because"]
     assert "no difference" in same["because"]
+
+
+def test_two_rows_and_equal_differences_prove_nothing() -> None:
+    rows = np.array([1.0, 1.2, 0.7, 1.9])
+    for n, why in ((1, "there is one row"), (2, "there are two rows"), (4, "all differences")):
+        units = NumberOutputs(*[np.zeros(n)] * 4).units
+        found = compare_losses(rows[:n], rows[:n] + 0.1, units)
+        assert found["p_value"] is None
+        assert (found["difference"].low, found["difference"].high) == (None, None)
+        assert found["difference"].value == pytest.approx(-0.1)
+        assert why in found["because"]
+    rise = np.array([0.1, 0.2, 0.1, 0.3])
+    few = compare_losses(rows, rows + rise, NumberOutputs(*[np.zeros(4)] * 4).units)
+    assert few["p_value"] == pytest.approx(ttest_1samp(rise, 0).pvalue)
+    assert "(paired t-test, p = " in few["because"]

@@ -32,7 +32,7 @@ from holdfast.contract.inference import Data, InferenceOptions, within_limits
 from holdfast.contract.predictions import groups_of, losses_of, tokens_of
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import HoldfastError, RecipeError, RunError
-from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.core.records import Estimate, Ints
 from holdfast.core.run_files import read_result
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import p_value_phrase
@@ -48,9 +48,10 @@ from holdfast.runs.prediction_file import NameSlices, Predicted
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import ThresholdRule
 from holdfast.runs.untuned import untuned_predictor
+from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import wilson
 from holdfast.stats.paired_tests import paired_t
-from holdfast.stats.two_samples import TwoSamples, two_samples
+from holdfast.stats.two_samples import BY_GROUPS, NO_SPREAD, TwoSamples, holm, two_samples
 from holdfast.tasks.generation.base import GenerationPredictor
 from holdfast.tasks.generation.general_tasks import compare_tasks
 from holdfast.tasks.lm.answers import CausalLMPredictor
@@ -193,7 +194,7 @@ def _threshold_block(
     return {
         "by": rule.by,
         "threshold": rule.threshold,
-        **answered_block(accepted, correct & accepted),
+        **answered_block(accepted, correct & accepted, groups_of(table)),
     }
 
 
@@ -282,7 +283,7 @@ def against_run(
         )
     document |= {"differs": differs, "because": because, "reasons": []}
     if differs:
-        unseen_scores = _unseen_scores(new_scores, overlap, block.get("without_seen") or {})
+        unseen_scores = _unseen_scores(predictor, table, overlap, block.get("without_seen") or {})
         # ``found`` of a check is true or false, or null where it could not run. ``unseen_scores``
         # are the scores of the rows that the run had not seen.
         document["reasons"] = [
@@ -317,22 +318,15 @@ def _scores_of_rate(block: Mapping[str, Any], metric: str) -> RowScores | None:
 
 
 def _unseen_scores(
-    new_scores: RowScores, overlap: KnownRows, block: Mapping[str, object]
+    predictor: Predictor, table: Table, overlap: KnownRows, block: Mapping[str, object]
 ) -> RowScores | None:
     """Scores of the rows that the run had not seen; ``None`` if there are no such rows, or only
-    such rows."""
+    such rows. Those rows are scored again: the rows of a loss per token are those of a ratio over
+    all of them, so a part of them has another mean."""
     unseen = overlap.unseen
     if unseen is None or not 0 < len(unseen) < len(overlap.split_index):
         return None
-    if (
-        new_scores.groups is None
-        and (rate_scores := _scores_of_rate(block, new_scores.metric)) is not None
-    ):
-        return rate_scores
-    if len(new_scores.values) != len(overlap.split_index):
-        return None
-    groups = None if new_scores.groups is None else np.asarray(new_scores.groups)[unseen]
-    return RowScores(new_scores.metric, new_scores.values[unseen], groups)
+    return _scores_of_rows(predictor, table.take(unseen), block)
 
 
 def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
@@ -422,40 +416,73 @@ def _class_mix_reason(
     labels = labels_of_rows(table), finished_run.stored("test")["label"].to_pylist()
     names = sorted({*map(str, labels[0]), *map(str, labels[1])})
     new, old = (np.array([Counter(map(str, one))[n] for n in names]) for one in labels)
-    p_value = proportions_p_value(old, new)
+    groups = groups_of(table), run_scores.groups
+    if all(one is None for one in groups):
+        p_value, test = proportions_p_value(old, new), CHI_SQUARED
+    else:
+        # The shares of two classes are one test.
+        compared = names[:1] if len(names) == 2 else names
+        found = [_share_by_groups(one, labels, groups) for one in compared]
+        if why := next((one.why for one in found if one.why not in (None, NO_SPREAD)), None):
+            return _reason(name, None, f"not checked: {why}")
+        # A class of all rows has no spread.
+        p_values = np.nan_to_num([one.p_value for one in found], nan=1.0)
+        p_value, test = float(holm(p_values).min()), BY_GROUPS
+        if len(compared) > 1:
+            test += f", Holm's correction for {len(compared)} classes"
+    tested = p_value_phrase(p_value, test)
     if p_value >= ALPHA:
-        no_difference = (
-            f"no difference in class shares can be shown ({p_value_phrase(p_value, CHI_SQUARED)})"
-        )
-        return _reason(name, False, no_difference)
+        return _reason(name, False, f"no difference in class shares can be shown ({tested})")
     shares = {n: (b / old.sum(), a / new.sum()) for n, a, b in zip(names, new, old, strict=True)}
     largest = sorted(shares, key=lambda n: -abs(shares[n][1] - shares[n][0]))[:MOST_NAMED_CLASSES]
     changes = ", ".join(
         f"{n} {100 * shares[n][1]:.0f} % (was {100 * shares[n][0]:.0f} %)" for n in largest
     )
-    because = f"the class shares differ ({p_value_phrase(p_value, CHI_SQUARED)}): {changes}"
-    expected = _expected_accuracy(names, new, [str(one) for one in labels[1]], run_scores.values)
+    because = f"the class shares differ ({tested}): {changes}"
+    expected = _expected_accuracy(names, new, [str(one) for one in labels[1]], run_scores)
     if expected is not None:
         because += f"; with the run's accuracy per class, these shares alone would give {expected}"
     return _reason(name, True, because)
 
 
+def _share_by_groups(
+    name: str, labels: Sequence[Sequence[object]], groups: Sequence[Any]
+) -> TwoSamples:
+    """Compare the share of a class in the run's rows and in the new ones; of ``labels`` and
+    ``groups`` the new ones come first."""
+    new, old = (np.array([str(one) == name for one in rows], dtype=float) for rows in labels)
+    return two_samples(old, new, groups[1], groups[0])
+
+
 def _expected_accuracy(
-    names: Sequence[str], new: Ints, labels: Sequence[str], correct: Floats
+    names: Sequence[str], new: Ints, labels: Sequence[str], run_scores: RowScores
 ) -> str | None:
     """The accuracy on the run's test rows, with its classes weighted as in the new rows, and its
-    95 % interval: the limits of the classes joined (MOVER; Zou and Donner 2008)."""
+    95 % interval: the limits of the classes joined (MOVER; Zou and Donner 2008), or Student's over
+    groups of the linearised rows, since the classes of a group are not independent."""
     label_array, shares = np.array(labels), new[new > 0] / new.sum()
-    hits = [correct[label_array == name] for name, n in zip(names, new, strict=True) if n]
+    kept, correct = [name for name, n in zip(names, new, strict=True) if n], run_scores.values
+    hits = [correct[label_array == name] for name in kept]
     if not all(map(len, hits)):
         return None
     rates = np.array([one.mean() for one in hits])
-    limits = np.array([wilson(float(one.sum()), len(one)) for one in hits])
     expected = float(shares @ rates)
-    low, high = (
-        expected + sign * math.sqrt(float(np.sum((shares * (limits[:, end] - rates)) ** 2)))
-        for end, sign in ((0, -1), (1, 1))
-    )
+    if run_scores.groups is not None:
+        rows = np.full(len(correct), expected)
+        for name, share, rate in zip(kept, shares, rates, strict=True):
+            own = label_array == name
+            rows[own] += share * (correct[own] - rate) / own.mean()
+        codes = group_codes(run_scores.groups, len(rows))
+        found = paired_t(rows, np.zeros_like(rows), groups=codes)
+        if not found.has_spread:
+            return f"{100 * expected:.1f} %"
+        low, high = max(0.0, found.low), min(1.0, found.high)
+    else:
+        limits = np.array([wilson(float(one.sum()), len(one)) for one in hits])
+        low, high = (
+            expected + sign * math.sqrt(float(np.sum((shares * (limits[:, end] - rates)) ** 2)))
+            for end, sign in ((0, -1), (1, 1))
+        )
     return f"{100 * expected:.1f} % (95 % CI {100 * low:.1f}–{100 * high:.1f})"
 
 
@@ -477,7 +504,7 @@ def _length_reason(name: str, run_table: Table, table: Table) -> dict[str, Any]:
     old, new = (
         np.array([float(len(text.split())) for text in one]) for one in (run_texts, new_texts)
     )
-    comparison = two_samples(np.log1p(old), np.log1p(new))
+    comparison = two_samples(np.log1p(old), np.log1p(new), groups_of(run_table), groups_of(table))
     if comparison.why is not None:
         return _reason(name, None, f"not checked: {comparison.why}")
     medians = f"median {np.median(new):.0f} words here, {np.median(old):.0f} in the run's test rows"

@@ -173,7 +173,12 @@ def _pad_tags(labels: list[object], predictions: list[object]) -> tuple[list[obj
     return labels, [*predictions[: len(labels)], *[OUTSIDE] * (len(labels) - len(predictions))]
 
 
-def rate_estimate(hits: Bools, groups: npt.NDArray[Any] | None, one_group: str) -> Estimate:
+ONE_GROUP = "no interval: all rows are of one group"
+
+
+def rate_estimate(
+    hits: Bools, groups: npt.NDArray[Any] | None, one_group: str = ONE_GROUP
+) -> Estimate:
     """The share of hits among the rows [n] with its Wilson interval, by ``groups`` [n] where given.
     ``one_group`` is the reason why there is no interval for a single group."""
     value = float(hits.mean())

@@ -18,12 +18,20 @@ from holdfast.core.errors import Defect
 from holdfast.core.records import Estimate, Floats, Ints, Outputs
 from holdfast.core.seeds import generator
 from holdfast.core.wording import p_value_phrase
-from holdfast.metrics.resample import ResampledUnits, bootstrap_notes, too_few, undefined
+from holdfast.metrics.resample import (
+    FEWEST_GROUPS,
+    ResampledUnits,
+    bootstrap_notes,
+    too_few,
+    undefined,
+)
 from holdfast.metrics.score import RATE_EFFECT
 from holdfast.stats.paired_tests import (
     BOOTSTRAP,
     BY_GROUPS,
     MCNEMAR,
+    PAIRED_T,
+    STUDENT_BELOW,
     Difference,
     mcnemar,
     newcombe,
@@ -76,6 +84,7 @@ def bits_rows(nats: Floats, sizes: Floats) -> Floats:
 
 LEVEL = 0.95
 TUNED_AND_PROBE = ("fine-tuned model", "linear probe")
+NO_INTERVAL = "no interval: "
 NO_ROWS = "There are no rows to compare."
 # What a row's number is called in a sentence, if not by the metric's name.
 OF_A_ROW = {"mae": "error"}
@@ -114,9 +123,9 @@ def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> di
         found = _resampled(right_1.astype(float), right_2.astype(float), units, 0)
         note, low, high = "; ".join(bootstrap_notes(units)), found.low, found.high
         p_value, test = found.p_value, BY_GROUPS
-        if low == high:
+        if not found.has_spread:
             # Equal in all groups, as often with few rows: that is no certainty.
-            each_1, each_2 = _at_rate(right_1, units.atoms), _at_rate(right_2, units.atoms)
+            each_1, each_2 = at_rate(right_1, units.atoms), at_rate(right_2, units.atoms)
             low, high = newcombe(each_1, each_2, LEVEL)
             note = f"Newcombe's paired interval with one row for each of {units.atoms} groups"
             p_value, test = mcnemar(each_1, each_2), f"{MCNEMAR}, one row for each group"
@@ -160,8 +169,8 @@ def compare_losses(
     number is counted per.
 
     A BCa bootstrap over rows, with a p-value of twice the smaller share of resamples on one side
-    of 0; or Student's over groups. Without rows, or with one unit, there is no interval, and the
-    reason is given.
+    of 0; or Student's over groups or few rows (``paired_bootstrap``). Fewer than three units, or
+    equal differences, have no interval and no p-value, and the reason is given.
     """
     block: dict[str, Any] = {
         "metric": metric,
@@ -172,16 +181,17 @@ def compare_losses(
     if not len(first):
         return block
     found, metric_name = _resampled(first, second, units, seed), OF_A_ROW.get(metric, metric)
-    few = too_few(units)
-    if few is not None or not math.isfinite(found.value) or math.isnan(found.low):
-        known = math.isfinite(found.value)
-        why = few or "no interval: there is one row" if known else f"a {metric_name} is not finite"
-        difference = Estimate(found.value if known else None, level=LEVEL, why=why)
-        because = "The difference cannot be tested, because it has no spread."
-        return {**block, "difference": difference, "because": because}
+    why = (
+        untestable(found, units) if math.isfinite(found.value) else f"a {metric_name} is not finite"
+    )
+    if why is not None:
+        known = found.value if math.isfinite(found.value) else None
+        because = f"The difference cannot be tested: {why.removeprefix(NO_INTERVAL)}."
+        return {**block, "difference": Estimate(known, level=LEVEL, why=why), "because": because}
     note = "; ".join(["paired", *bootstrap_notes(units)])
     difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
-    test = BY_GROUPS if units.grouped else BOOTSTRAP
+    over_rows = PAIRED_T if units.atoms < STUDENT_BELOW else BOOTSTRAP
+    test = BY_GROUPS if units.grouped else over_rows
     lower = int(np.sum(first < second))
     count = f"Of {len(first)} rows, {lower} have a smaller {metric_name} with the {names[0]}"
     better = names[0] if found.value < 0 else names[1]
@@ -191,7 +201,18 @@ def compare_losses(
     return {**block, **more}
 
 
-def _at_rate(right: npt.NDArray[np.bool_], n: int) -> npt.NDArray[np.bool_]:
+def untestable(found: Difference, units: ResampledUnits) -> str | None:
+    """Why the mean difference of these units has neither an interval nor a p-value; ``None`` if it
+    has both."""
+    few = too_few(units)
+    if few is not None:
+        return few
+    if units.atoms < FEWEST_GROUPS:
+        return f"{NO_INTERVAL}there {'is one row' if units.atoms == 1 else 'are two rows'}"
+    return None if found.has_spread else f"{NO_INTERVAL}all differences are equal"
+
+
+def at_rate(right: npt.NDArray[np.bool_], n: int) -> npt.NDArray[np.bool_]:
     """``n`` rows of which the first ones are right, in the share of ``right``."""
     return np.asarray(np.arange(n) < round(float(np.mean(right)) * n))
 

@@ -41,7 +41,6 @@ from holdfast.report.page import write_report
 from holdfast.report.view.score import headline_metric
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
-from holdfast.stats.intervals import rate_gap
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, evaluation_data_map
 
@@ -180,6 +179,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     train_s = training_plan.prepared.seconds + fitted.seconds
     timing = outcome.timing_block(fitted.trained, scored_run.seconds, train_s, scored.seconds)
     late = (*findings_in(training_plan.late_notes), *late_findings(fitted))
+    comparison = scored.analysis_blocks.get("verdict", {}).get("test_comparison") or {}
     findings = [*run_start.findings, *to_json(late)]
     return {
         "schema": 1,
@@ -197,7 +197,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
             recipe.control.policy,
             fitted.trained.evaluations,
             fitted.job.advisor,
-            lambda expected: _observed_optimism(expected, scored.blocks),
+            lambda expected: _observed_optimism(expected, scored.blocks, comparison),
             last_step=fitted.trained.last_step,
             planned_steps=training_plan.plan.steps,
             seed=recipe.seed,
@@ -268,25 +268,34 @@ def write_pages(run: Path) -> dict[str, Any]:
     return read_result(run)
 
 
-def _observed_optimism(expected: Optimism, blocks: Mapping[str, object]) -> Estimate:
+def _observed_optimism(
+    expected: Optimism, blocks: Mapping[str, object], comparison: Mapping[str, Any]
+) -> Estimate:
     """The validation score minus the test score: the selected checkpoint appears better by this
-    amount than it is, or worse by chance."""
+    amount than it is, or worse by chance. Its interval is that of the verdict's ``comparison`` with
+    the test rows, where that is of the same metric."""
+    if (to_json(blocks.get("test")) or {}).get("out_of_fold"):
+        return Estimate(None, why="there are no test rows: both scores are of the same rows")
     scores = [_score_of(blocks, name, expected.metric) for name in ("valid", "test")]
-    if any(score is None for score in scores):
+    if None in scores:
         return Estimate(None, why="the validation score or the test score is missing")
-    (first, n_1), (second, n_2) = (score for score in scores if score is not None)
-    gap = first - second
-    if expected.metric == "loss":
-        return Estimate(-gap, why="test minus validation; no interval for two means is stored")
-    low, high = rate_gap(round(first * n_1), n_1, round(second * n_2), n_2)
-    return Estimate(gap, low, high)
+    first, second = (score for score in scores if score is not None)
+    sign = -1 if expected.metric == "loss" else 1
+    if comparison.get("metric") != expected.metric:
+        why = "the verdict compares another metric with the test rows"
+        return Estimate(sign * (first - second), why=f"no interval: {why}")
+    if comparison.get("why") is not None:
+        return Estimate(sign * (first - second), why=f"no interval: {comparison['why']}")
+    # The comparison's difference is test minus validation.
+    value, *limits = (-sign * comparison["difference"][name] for name in ("value", "low", "high"))
+    return Estimate(value, min(limits), max(limits))
 
 
-def _score_of(blocks: Mapping[str, object], name: str, metric: str) -> tuple[float, int] | None:
+def _score_of(blocks: Mapping[str, object], name: str, metric: str) -> float | None:
     block = to_json(blocks.get(name)) or {}
     score = (block.get("metrics") or {}).get(metric) or {}
     value = score.get("value") if isinstance(score, dict) else score
-    return (float(value), int(block["n"])) if value is not None and block.get("n") else None
+    return float(value) if value is not None and block.get("n") else None
 
 
 def write_examples(path: Path, fitted: FittedModel) -> None:

@@ -44,8 +44,8 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
     this interval, which is about models trained on ``train`` rows of this source.
 
     ``values`` [k], e.g. the difference of two models' scores on each fold; ``train`` and ``test``
-    are the rows of one split (for folds, n (k−1)/k and n/k). Fewer than two values, or one that is
-    not finite: NaN limits. No spread: no width, and p = 1 at 0, else 0.
+    are the rows of one split (for folds, n (k−1)/k and n/k). Fewer than two values, one that is not
+    finite, or values that are equal but for rounding: NaN limits and p-value.
     """
     from scipy.special import stdtr, stdtrit
 
@@ -54,11 +54,9 @@ def corrected_t(values: Floats, train: float, test: float, level: float = 0.95) 
     scores = np.asarray(values, dtype=np.float64)
     k = len(scores)
     value = float(scores.mean()) if k else math.nan
-    if k < 2 or not np.isfinite(scores).all():
+    if k < 2 or not np.isfinite(scores).all() or np.ptp(scores) <= 1e-12 * max(1.0, abs(value)):
         return ResampledMean(value, math.nan, math.nan, math.nan, k)
     error = math.sqrt((1 / k + test / train) * float(scores.var(ddof=1)))
-    if error == 0:
-        return ResampledMean(value, value, value, float(value == 0), k)
     half = float(stdtrit(k - 1, (1 + level) / 2)) * error
     p_value = 2 * float(stdtr(k - 1, -abs(value) / error))
     return ResampledMean(value, value - half, value + half, p_value, k)

@@ -203,8 +203,8 @@ def rate_gap(
 
     Wilson's limits l, u of each rate: p̂₁ − p̂₂ − √((p̂₁ − l₁)² + (u₂ − p̂₂)²) and
     p̂₁ − p̂₂ + √((u₁ − p̂₁)² + (p̂₂ − l₂)²). It keeps its level at rates near 0 and 1 and with few
-    rows. For two rates of the same rows use ``paired_tests.newcombe``. Without rows in a sample:
-    (−1, 1).
+    rows. The sizes may be effective ones, so not whole numbers. For two rates of the same rows use
+    ``paired_tests.newcombe``. Without rows in a sample: (−1, 1).
     """
     if not n_1 or not n_2:
         return -1.0, 1.0

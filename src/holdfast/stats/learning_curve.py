@@ -6,10 +6,11 @@ has gains whose ratio r = 2^(−c) is the same for every doubling. With d = (d�
 Σ, and A = (1 ÷ r, 1), generalised least squares gives the gain g₂ from half to all, and g₃ of twice
 the rows:
 
-    ĝ₂ = A Σ⁻¹ d ÷ (A Σ⁻¹ Aᵀ),   g₂ ~ N(ĝ₂, κ ÷ (A Σ⁻¹ Aᵀ)),   log r ~ N(log r₀, s²),   g₃ = r g₂
+    ĝ₂ = A Σ⁻¹ d ÷ (A Σ⁻¹ Aᵀ),   g₂ ~ t(ĝ₂, κ ÷ (A Σ⁻¹ Aᵀ)),   log r ~ N(log r₀, s²),   g₃ = r g₂
 
-r₀ and s are those of other data sets, because one curve says little of them; κ widens Σ for the
-training rows, which are one draw. The interval has the quantiles of g₃, and ĝ₃ = r₀ ĝ₂.
+Student's t has the ``group_freedom`` of the rows' groups. r₀ and s are those of other data sets,
+because one curve says little of them; κ widens Σ for the training rows, which are one draw. The
+interval has the quantiles of g₃, and ĝ₃ = r₀ ĝ₂.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ import numpy as np
 from scipy import optimize, stats
 
 from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.stats.intervals import group_freedom
 from holdfast.stats.paired_tests import by_groups
 
 # Chosen with linear probes on other draws of the sets of benchmarks/learning_curves.py.
 RATIO, RATIO_SPREAD, WIDENED = 0.6, 0.5, 3.0
+# Four groups do not show how the two gains vary together.
+FEWEST_UNITS = 5
 # Nodes of the Gauss-Hermite rule over log r.
 NODES = 31
 
@@ -49,32 +53,35 @@ def foretell(scores: Floats, groups: Ints, level: float = 0.95) -> Doubling:
     """The gain of twice the rows, by the ``scores`` [3, m] (higher is better) of m held-out rows in
     ``groups`` [m] with a quarter, half and all of the training rows.
 
-    With fewer than two groups, or no difference between the scores of any row, there is no
-    interval.
+    With fewer than ``FEWEST_UNITS`` groups, or no difference between the scores of any row, there
+    is no interval.
     """
     first, second = scores[1] - scores[0], scores[2] - scores[1]
     seen = float(first.mean()), float(second.mean())
     spread = np.stack([by_groups(one, groups) for one in (first, second)])
     n = spread.shape[1]
-    covariance = np.cov(spread) / n if n > 1 else np.zeros((2, 2))
+    covariance = np.cov(spread) / n if n >= FEWEST_UNITS else np.zeros((2, 2))
     if np.linalg.matrix_rank(covariance) < 2:
-        return Doubling(Estimate(RATIO * seen[1], why="too few rows for an interval"), seen)
+        return Doubling(
+            Estimate(RATIO * seen[1], why="too few rows or groups for an interval"), seen
+        )
     weights, precision = np.array([1 / RATIO, 1.0]), np.linalg.inv(covariance)
     certain = float(weights @ precision @ weights)
     half = float(weights @ precision @ np.array(seen)) / certain
     error = math.sqrt(WIDENED / certain)
+    freedom = group_freedom(np.unique(groups, return_counts=True)[1])
     low, high = (
-        _quantile(_distribution(half, error), p, 10 * (abs(half) + error))
+        _quantile(_distribution(half, error, freedom), p, 100 * (abs(half) + error))
         for p in ((1 - level) / 2, (1 + level) / 2)
     )
     return Doubling(Estimate(RATIO * half, low, high, level), seen)
 
 
-def _distribution(half: float, error: float) -> Callable[[float], float]:
-    """P(r g₂ ≤ x) for g₂ ~ N(``half``, ``error``²)."""
+def _distribution(half: float, error: float, freedom: float) -> Callable[[float], float]:
+    """P(r g₂ ≤ x) for (g₂ − ``half``) ÷ ``error`` ~ t with ``freedom`` degrees of freedom."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
     ratios, shares = RATIO * np.exp(RATIO_SPREAD * nodes), weights / weights.sum()
-    return lambda x: float(shares @ stats.norm.cdf((x / ratios - half) / error))
+    return lambda x: float(shares @ stats.t.cdf((x / ratios - half) / error, freedom))
 
 
 def _quantile(distribution: Callable[[float], float], p: float, reach: float) -> float:

@@ -48,14 +48,17 @@ def loss_rows(losses: Floats, tokens: Ints | None) -> Floats:
 Bools = npt.NDArray[np.bool_]
 # The names of the tests, shown next to their p-values.
 MCNEMAR, MCNEMAR_EXACT = "McNemar's mid-p test", "McNemar's exact test"
-BOOTSTRAP = "paired bootstrap"
+BOOTSTRAP, PAIRED_T = "paired bootstrap", "paired t-test"
 BY_GROUPS = "paired t-test over groups (jackknife)"
+# Of two equal models, resamples of 3, 5, 10 and 20 normal rows gave p < 0.05 in 25, 18, 9 and 8 %
+# of samples.
+STUDENT_BELOW = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """A mean paired difference with its interval. ``above`` is the share of resamples in which it
-    is above 0 (ties half), for groups Student's; NaN if nothing could be resampled."""
+    is above 0 (ties half), for groups or few rows Student's; NaN if nothing could be resampled."""
 
     value: float
     low: float
@@ -68,6 +71,11 @@ class Difference:
         """The two-sided p-value of "the mean is 0"."""
         return min(1.0, 2 * min(self.above, 1 - self.above))
 
+    @property
+    def has_spread(self) -> bool:
+        """Whether there is an interval that is wider than the rounding of equal differences."""
+        return self.high - self.low > 1e-9 * max(1.0, abs(self.value))
+
 
 def paired_bootstrap(
     first: Floats,
@@ -79,7 +87,8 @@ def paired_bootstrap(
     resamples: int = 2000,
 ) -> Difference:
     """mean(first − second) with a BCa interval over rows; with groups, one group is left out at a
-    time, and the limits and ``above`` are Student's (``BootstrapResult.student``).
+    time, and the limits and ``above`` are Student's (``BootstrapResult.student``). Fewer than
+    ``STUDENT_BELOW`` rows: ``above`` is Student's, and so are limits that are wider than BCa's.
 
     ``first``, ``second`` [n] are per-row losses or scores in the same order; ``groups`` [n] whole
     numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an
@@ -110,6 +119,10 @@ def paired_bootstrap(
         sign_share = 0.5 if value == 0 else float(value > 0)
         above = sign_share if error == 0 else float(stdtr(freedom, value / error))
         return Difference(value, float(low), float(high), above, len(gap))
+    if atoms < STUDENT_BELOW:
+        student = paired_t(gap, np.zeros_like(gap), level)
+        low, high = min(low, student.low), max(high, student.high)
+        return Difference(value, low, high, student.above, len(gap))
     draws = result.draws[:, 0]
     above = float(np.mean((draws > 0) + 0.5 * (draws == 0))) if len(draws) else math.nan
     return Difference(value, low, high, above, len(gap))

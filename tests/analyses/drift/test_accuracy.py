@@ -14,6 +14,7 @@ from holdfast.plugins.drift.accuracy import (
     support_problem,
 )
 from holdfast.plugins.drift.report import compare_vectors, rows_outside
+from holdfast.stats.intervals import wilson
 
 
 def _world(n: int, seed: int, a: float = 6, honest: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +186,28 @@ def test_the_interval_counts_the_chance_in_the_rows_without_labels_too() -> None
     rest = right[known] - weight * chance[known]
     error = np.sqrt(weight**2 * others.var(ddof=1) / 40 + rest.var(ddof=1) / 200)
     assert found.value == pytest.approx(weight * others.mean() + rest.mean())
-    assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=1e-5)
+    rows = right[known].var(ddof=1) / error**2
+    assert rows > 200
+    limits = wilson(found.value * rows, rows)
+    assert (found.low, found.high) == pytest.approx(limits)
+    assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=0.03)
+
+
+@pytest.mark.parametrize("accuracy", [0.85, 0.9, 0.97])
+def test_from_thirty_labels_the_interval_covers_a_high_accuracy(accuracy: float) -> None:
+    random, covered = np.random.default_rng(0), 0
+
+    def chance(z: np.ndarray, mean: float) -> np.ndarray:
+        return 1 / (1 + np.exp(-(np.log(mean / (1 - mean)) + 0.5 * z)))
+
+    truth = chance(random.normal(size=100_000), accuracy).mean()
+    for _ in range(1000):
+        z = random.normal(size=530)
+        right = (random.uniform(size=30) < chance(z[:30], accuracy)).astype(float)
+        confidence = chance(z, 0.93)
+        found = powered_accuracy(right, confidence[:30], confidence[30:])
+        covered += found.low <= truth <= found.high
+    assert covered > 930
 
 
 def test_few_labels_fall_back_to_what_they_say_alone() -> None:
@@ -214,3 +236,17 @@ def test_harm_is_noticed_and_change_without_harm_is_not() -> None:
     assert again.detector.level == found.detector.level
     assert (again.rows, again.wrong) == (found.rows, found.wrong)
     assert HarmWatch.of_reference(np.full(200, np.nan)) is None
+
+
+def test_rows_that_are_all_told_apart_do_not_make_the_share_certain() -> None:
+    from holdfast.plugins.drift.report import _differing_share
+
+    share = _differing_share(-np.ones(20), np.ones(20))
+    # Ten of ten against none of ten, since scores of different folds are correlated.
+    reach = wilson(0, 10)[1]
+    assert share.value == 1
+    assert share.low == pytest.approx(1 - np.hypot(reach, reach))
+    assert share.high == 1
+    none = _differing_share(-np.ones(20), -np.ones(20))
+    assert (none.value, none.low) == (0, 0)
+    assert none.high == pytest.approx(reach)

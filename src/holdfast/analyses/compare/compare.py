@@ -271,7 +271,8 @@ def _make_comparison(
     differ: dict[str, Any] = {}
     if positions:
         differ = dict(differing_rows(unseen_judged[0], rows[unseen], *shown))
-        differ["by_class"] = by_class(unseen_judged[0], shown[1])
+        unseen_groups = None if groups is None else [groups[i] for i in positions]
+        differ["by_class"] = by_class(unseen_judged[0], shown[1], unseen_groups)
     return Comparison(
         (contenders[0].path, contenders[1].path),
         unseen_judged[0],

@@ -51,10 +51,13 @@ def differing_rows(
     return by_winner
 
 
-def by_class(pairs: PairedRows, labels: Sequence[object]) -> list[dict[str, Any]] | None:
+def by_class(
+    pairs: PairedRows, labels: Sequence[object], groups: Sequence[object] | None = None
+) -> list[dict[str, Any]] | None:
     """For each class the rows that only one model predicts correctly, and the p-value of "equally
-    many" (exact sign test, Holm over the classes: by chance one of them is below 5 % in at most 5 %
-    of comparisons). At most ten classes, the smallest p-values first; ``None`` if predictions are
+    many" (``judge_pairs``: exact sign test, or Student's t over ``groups`` [n]; Holm over the
+    classes: by chance one of them is below 5 % in at most 5 % of comparisons), 1 if its rows are
+    too few groups. At most ten classes, the smallest p-values first; ``None`` if predictions are
     not simply correct or wrong."""
     if pairs.correct is None:
         return None
@@ -62,11 +65,12 @@ def by_class(pairs: PairedRows, labels: Sequence[object]) -> list[dict[str, Any]
     label_names = np.array([str(one) for one in labels], dtype=object)
     lines: list[dict[str, Any]] = []
     for name in names:
-        gap = pairs.gap[label_names == name]
-        first, second = gap > 0, gap < 0
-        line = {"class": name, "n": len(gap)}
-        line |= {"only_a": int(first.sum()), "only_b": int(second.sum())}
-        lines.append({**line, "p_value": mcnemar(first, second, mid=False)})
+        chosen = label_names == name
+        own_groups = None if groups is None else np.asarray(groups)[chosen]
+        found = judge_pairs(pairs.gap[chosen], 0.01, own_groups)
+        line = {"class": name, "n": found.n, "only_a": found.only_first}
+        p_value = found.p_value if found.why is None else 1.0
+        lines.append({**line, "only_b": found.only_second, "p_value": p_value})
     adjusted = holm(np.array([line["p_value"] for line in lines]))
     for line, p_value in zip(lines, adjusted, strict=True):
         line["p_value"] = float(p_value)

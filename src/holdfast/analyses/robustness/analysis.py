@@ -40,15 +40,16 @@ from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS
 from holdfast.data.table import Table
+from holdfast.metrics.comparison import at_rate, untestable
+from holdfast.metrics.resample import ResampledUnits, too_few
 from holdfast.runs.finished_run import FinishedRun
-from holdfast.stats.paired_tests import Difference, newcombe, paired_bootstrap
+from holdfast.stats.paired_tests import newcombe, paired_bootstrap
 from holdfast.stats.two_samples import holm
 
 MAX_ROWS = 500
 TEXT_PARTS = ("text", "text_pair")
 EXAMPLES = 3
 ALPHA = 0.05
-ONE_GROUP = "no interval: all rows are of one group"
 
 
 def refuse_task(task: str) -> None:
@@ -255,19 +256,19 @@ class ChangedRows:
 
 def judge_changes(pairs: Mapping[str, ChangedRows], *, seed: int) -> dict[str, dict[str, Any]]:
     """For each perturbation the rows that it changed, their mean error before and after, the paired
-    difference with its interval (Newcombe's for rates; bootstrap for numbers and groups), the share
-    of flipped predictions, and whether it is worse: one-sided p (McNemar's exact test, or the
-    bootstrap), adjusted by Holm for all perturbations, at 5 %."""
+    difference with its interval (Newcombe's for rates; ``paired_bootstrap``'s for numbers and
+    groups), the share of flipped predictions, and whether it is worse: one-sided p (McNemar's exact
+    test, or that of ``paired_bootstrap``), adjusted by Holm for all perturbations, at 5 %."""
     names = list(pairs)
-    p_values = np.array([_p_value(pairs[name], seed, name) for name in names])
+    compared = [_compared(pairs[name], seed, name) for name in names]
+    p_values = np.array([p for _, p in compared])
     adjusted = holm(p_values) if len(names) else p_values
     results = {}
-    for name, p in zip(names, adjusted, strict=True):
+    for name, (difference, _), p in zip(names, compared, adjusted, strict=True):
         pair = pairs[name]
-        difference = _difference(pair, seed, name)
         flipped = Estimate(None, why="no row was changed")
         if len(pair.flipped):
-            flipped = rate_estimate(pair.flipped, pair.groups, ONE_GROUP)
+            flipped = rate_estimate(pair.flipped, pair.groups)
         results[name] = {
             "n": len(pair.before),
             "before": _mean(pair.before),
@@ -284,37 +285,34 @@ def _mean(values: Floats) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _p_value(pair: ChangedRows, seed: int, name: str) -> float:
+def _compared(pair: ChangedRows, seed: int, name: str) -> tuple[Estimate, float]:
+    """The mean difference, and the one-sided p-value of "not above 0": 1 without an interval."""
     if not len(pair.before):
-        return 1.0
+        return Estimate(None, why="no row was changed"), 1.0
+    value = float((pair.after - pair.before).mean())
     if pair.is_rate and pair.groups is None:
         # P(X ≥ rows that got worse), X ~ Binomial(all rows that differ, ½).
         from scipy.special import bdtrc
 
-        worse = pair.after > pair.before
-        better = pair.after < pair.before
-        b, c = int(worse.sum()), int(better.sum())
-        return 1.0 if b == 0 else float(bdtrc(b - 1, b + c, 0.5))
-    above = _bootstrap(pair, seed, name).above
-    return 1.0 if math.isnan(above) else 1.0 - above
-
-
-def _bootstrap(pair: ChangedRows, seed: int, name: str) -> Difference:
-    return paired_bootstrap(
-        pair.after, pair.before, seed=generator(seed, "robustness", name), groups=pair.groups
+        b, c = int((pair.after > pair.before).sum()), int((pair.after < pair.before).sum())
+        p_value = 1.0 if b == 0 else float(bdtrc(b - 1, b + c, 0.5))
+        return Estimate(value, *newcombe(pair.after > 0, pair.before > 0)), p_value
+    units = ResampledUnits.by(pair.groups, len(pair.before))
+    found = paired_bootstrap(
+        pair.after,
+        pair.before,
+        seed=generator(seed, "robustness", name),
+        groups=units.codes if units.grouped else None,
     )
-
-
-def _difference(pair: ChangedRows, seed: int, name: str) -> Estimate:
-    if not len(pair.before):
-        return Estimate(None, why="no row was changed")
-    value = float((pair.after - pair.before).mean())
-    if pair.is_rate and pair.groups is None:
-        return Estimate(value, *newcombe(pair.after > 0, pair.before > 0))
-    difference = _bootstrap(pair, seed, name)
-    if math.isnan(difference.low):
-        return Estimate(value, why="no interval: too few rows or groups")
-    return Estimate(value, difference.low, difference.high)
+    why = untestable(found, units)
+    if why is None:
+        return Estimate(value, found.low, found.high), 1.0 - found.above
+    if pair.is_rate and too_few(units) is None:
+        # Equal in all groups: one row for each, as ``comparison.compare``.
+        before, after = (at_rate(one > 0, units.atoms) for one in (pair.before, pair.after))
+        one_each = ChangedRows(before.astype(float), after.astype(float), after != before)
+        return _compared(one_each, seed, name)
+    return Estimate(value, why=why), 1.0
 
 
 def same_answer(first: object, second: object) -> bool:

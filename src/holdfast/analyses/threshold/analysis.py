@@ -12,11 +12,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from holdfast.analyses.analysis import Analysis, NoAnswer, Session
+from holdfast.analyses.row_scores import rate_estimate
 from holdfast.analyses.threshold.choice import (
     CONFIDENCE_LEVEL,
     ThresholdChoice,
@@ -42,6 +43,9 @@ from holdfast.runs.threshold import (
     write_threshold,
 )
 from holdfast.stats.intervals import clopper_pearson
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 ASSUMES = "new rows are drawn as the validation rows were"
 # benchmarks/decisions.py: the largest share of 1,000 resamplings of validation rows in which the
@@ -253,57 +257,67 @@ def _highest(valid: Predictions, request: ThresholdRequest) -> dict[str, Any] | 
 
 def coverage_block(predictions: Predictions, threshold: float | None) -> dict[str, Any]:
     """How many rows get a prediction at a threshold, and how many of these are correct, with
-    Clopper and Pearson's limits at 95 %; and the predicted classes, those with most errors
+    limits at 95 % (see ``answered_block``); and the predicted classes, those with most errors
     first."""
     assert predictions.confidence is not None
     assert predictions.wrong is not None
     lowest = math.inf if threshold is None else threshold
     answered = np.nan_to_num(predictions.confidence, nan=-1.0) >= lowest
     correct = answered & ~predictions.wrong
-    block = answered_block(answered, correct)
-    block["precision_of_all"] = _rate(int((~predictions.wrong).sum()), len(predictions))
+    groups = predictions.groups
+    block = answered_block(answered, correct, groups)
+    block["precision_of_all"] = _rate(~predictions.wrong, groups)
     if _one_class(predictions) and predictions.predictions is not None:
-        block["per_class"] = _per_class(predictions.predictions, answered, correct)
+        block["per_class"] = _per_class(predictions.predictions, answered, correct, groups)
     return block
 
 
-def answered_block(is_answered: Bools, correct: Bools) -> dict[str, Any]:
+def answered_block(
+    is_answered: Bools, correct: Bools, groups: npt.NDArray[Any] | None = None
+) -> dict[str, Any]:
     """Of rows [n] the share with a prediction (``is_answered``), and of those the share that is
-    ``correct``, with Clopper and Pearson's limits at 95 %."""
-    n_answered = int(is_answered.sum())
+    ``correct``, with Clopper and Pearson's limits at 95 %, or Wilson's over ``groups`` [n]."""
     return {
         "n": len(is_answered),
-        "answered": n_answered,
-        "coverage": _rate(n_answered, len(is_answered)),
-        "precision": _rate(int(correct.sum()), n_answered),
+        "answered": int(is_answered.sum()),
+        "coverage": _rate(is_answered, groups),
+        "precision": _rate(correct, groups, is_answered),
     }
 
 
 def _per_class(
-    predictions: Sequence[object], answered: Bools, correct: Bools
+    predictions: Sequence[object], answered: Bools, correct: Bools, groups: npt.NDArray[Any] | None
 ) -> list[dict[str, Any]]:
     names = np.asarray([str(one) for one in predictions], dtype=object)
     lines = []
     for name in sorted(set(names[answered].tolist())):
         of_class = answered & (names == name)
-        hits, n = int((correct & of_class).sum()), int(of_class.sum())
-        lines.append({"class": name, "answered": n, "precision": _rate(hits, n)})
+        precision = _rate(correct, groups, of_class)
+        lines.append({"class": name, "answered": int(of_class.sum()), "precision": precision})
     return sorted(lines, key=lambda line: line["precision"]["value"])[:20]
 
 
-def _rate(hits: int, n: int) -> dict[str, Any]:
-    if not n:
+def _rate(
+    hits: Bools, groups: npt.NDArray[Any] | None, among: Bools | None = None
+) -> dict[str, Any]:
+    """The share of ``hits`` [n] of the rows ``among`` [n], or of all."""
+    if among is not None:
+        hits, groups = hits[among], None if groups is None else groups[among]
+    if not len(hits):
         return Estimate(None, why="no row gets a prediction").to_json()
-    return Estimate(hits / n, *clopper_pearson(hits, n)).to_json()
+    if groups is not None:
+        return rate_estimate(hits, groups).to_json()
+    n_hits = int(hits.sum())
+    return Estimate(n_hits / len(hits), *clopper_pearson(n_hits, len(hits))).to_json()
 
 
 def _holds_on_test(test: Mapping[str, Any] | None, request: ThresholdRequest) -> bool | None:
     """Whether the test rows agree with the guarantee: ``False`` if its value lies above their upper
-    limit, ``None`` without a prediction of a test row."""
+    limit, ``None`` without a prediction of a test row, or if they are of one group."""
     if test is None:
         return None
     estimate = test["precision" if request.precision else "coverage"]
-    if estimate["value"] is None:
+    if estimate["high"] is None:
         return None
     return bool(estimate["high"] >= float(request.precision or request.coverage or 0))
 

@@ -39,7 +39,7 @@ from holdfast.plugins.drift.rows import (
 from holdfast.plugins.drift.vectors import shrunken_precision
 from holdfast.quality.two_samples import proportions_p_value
 from holdfast.stats.auc import delong
-from holdfast.stats.intervals import normal_quantile, wilson
+from holdfast.stats.intervals import normal_quantile, rate_gap, wilson
 
 FOLDS = 5
 MIN_ROWS = 20
@@ -119,11 +119,12 @@ def rank_area(old: Floats, new: Floats, level: float = 0.95) -> Estimate:
 
 def _differing_share(old: Floats, new: Floats) -> Estimate:
     """The share of new rows that the classifier calls new, minus the share of reference rows that
-    it calls new."""
-    hit, false = float((new > 0).mean()), float((old > 0).mean())
-    error = np.sqrt(2 * (hit * (1 - hit) / len(new) + false * (1 - false) / len(old)))
-    half, gap = normal_quantile(0.95) * float(error), hit - false
-    return Estimate(max(0.0, gap), max(0.0, gap - half), min(1.0, max(gap + half, 0.0)))
+    it calls new. Each row counts half in Newcombe's interval, since scores of different folds are
+    correlated (see ``rank_area``)."""
+    hits, false = int((new > 0).sum()), int((old > 0).sum())
+    low, high = rate_gap(hits / 2, len(new) / 2, false / 2, len(old) / 2)
+    gap = hits / len(new) - false / len(old)
+    return Estimate(max(0.0, gap), max(0.0, low), max(0.0, high))
 
 
 def _importance_weights(scores: Floats, y: Ints) -> Floats:

@@ -98,13 +98,13 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
             number(one.get("loss")),
             number(one.get("tuned_loss")),
             f"{number(gap.value)} {interval(gap)}".strip(),
-            p_value(one.get("p_value")),
+            " ".join([p_value(one.get("p_value")), *([f"({test})"] if test else [])]),
             number(texts.get(name)),
             number(texts.get("tuned")),
         )
         for name, one in start.items()
         if one.get("n")
-        for gap in (one.estimate("difference"),)
+        for gap, test in ((one.estimate("difference"), one.get("test")),)
     )
     columns = (
         "Compared with",
@@ -112,7 +112,7 @@ def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
         "its loss",
         "this model's loss",
         "difference",
-        "p (paired bootstrap)",
+        "p",
         f"its {metric_name(metric)}" if metric else "its texts",
         f"this model's {metric_name(metric)}" if metric else "this model's texts",
     )

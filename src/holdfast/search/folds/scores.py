@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 Pairs = Sequence[tuple[TrialFold, FitResult]]
 LEVEL = 0.95
+NO_SPREAD = "no interval: all folds have the same value"
+NOT_FINITE = "no interval: the value of a fold is not finite"
 ENDS = ("value", "low", "high")
 # Metrics of ours that are shares, by how their names begin; what else there is begins at 0.
 SHARES = (*RATES, *OVERLAPS, "balanced_accuracy", "entity_", "token_accuracy", "ece")
@@ -219,6 +221,10 @@ def _fold_estimates(
             estimates[name] = Estimate(None, why=why)
             continue
         t = corrected_t(np.array(values[name]), training_rows, held_out_rows, LEVEL)
+        if math.isnan(t.low):
+            why = NO_SPREAD if math.isfinite(t.value) else NOT_FINITE
+            estimates[name] = Estimate(t.value, level=LEVEL, why=why)
+            continue
         low, high = np.clip((t.low, t.high), *(bounds.get(name) or _bounds(name))).tolist()
         estimates[name] = Estimate(t.value, low, high, LEVEL)
     return estimates
@@ -298,7 +304,13 @@ def _probe_baseline(context: SearchContext, pairs: Pairs, folds: int) -> dict[st
         if all(name in one.metrics for one in scores)
     }
     difference = _mean_estimate([one["difference"] for one in comparisons])
-    comparison = {**comparisons[0], "difference": difference}
+    because = str(comparisons[0]["because"])
+    if len(comparisons) > 1:
+        because = (
+            f"The difference is the mean of {len(comparisons)} repeats. In the first, "
+            f"{because[0].lower()}{because[1:]}"
+        )
+    comparison = {**comparisons[0], "difference": difference, "because": because}
     return baseline_block({PROBE: {"n": scores[0].n, "metrics": metrics}}, PROBE, comparison)
 
 

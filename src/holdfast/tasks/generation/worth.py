@@ -151,7 +151,8 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
     """
     tested = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
     if not tested:
-        return "undecided", "There are no losses to compare.", None
+        why = [str(one["because"]) for one in start.values() if one.get("because")]
+        return "undecided", why[0] if why else "There are no losses to compare.", None
     words, verdicts = [], []
     for name, one in tested.items():
         gap, p = one["difference"]["value"], one["p_adjusted"]
