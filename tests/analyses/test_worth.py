@@ -328,7 +328,7 @@ def test_two_test_rows_leave_the_answer_open() -> None:
         return TokenOutputs(np.arange(n), np.array(losses), np.full(n, 20), np.zeros(n), None)
 
     way = Prompting(outputs([1.0, 1.2]), outputs([1.1, 1.25]))
-    found = adjusted({PLAIN: _compared(PLAIN, way, 0)})
+    found = adjusted({PLAIN: _compared(PLAIN, way, 0, 1)})
     assert answer_of(found) == (
         "undecided",
         "The difference cannot be tested: there are two rows.",

@@ -215,7 +215,7 @@ def test_most_forms_keep_numbers_negation_names_and_protected_terms(name: str, n
 
 
 def test_an_unknown_enrichment_is_refused_with_the_nearest() -> None:
-    with pytest.raises(RecipeError, match="unknown enrichment") as caught:
+    with pytest.raises(RecipeError, match="unknown augmentation") as caught:
         check_enrich({"synonym": {}})
     assert "Did you mean 'synonyms'" in caught.value.remedy
 

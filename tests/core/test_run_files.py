@@ -66,8 +66,8 @@ def test_every_file_but_the_card_and_hidden_ones_is_sealed(tmp_path: Path) -> No
     ("change", "said"),
     [
         (lambda m: (m / "config.json").unlink(), "config.json: is missing"),
-        (lambda m: (m / "config.json").write_text("of config.jsoN"), "its SHA-256 is another"),
-        (lambda m: (m / "config.json").write_text("of"), "its size is another"),
+        (lambda m: (m / "config.json").write_text("of config.jsoN"), "its SHA-256 differs"),
+        (lambda m: (m / "config.json").write_text("of"), "its size differs"),
         (lambda m: (m / "vocab.txt").write_text("a"), "vocab.txt: was not there"),
         (lambda m: (m / "parts" / "x.py").write_text("a"), "x.py: was not there"),
         (lambda m: (m / "b.bin").symlink_to("nowhere"), "b.bin: was not there"),

@@ -183,5 +183,5 @@ def test_an_adapter_that_cannot_be_made_alike_is_refused(
 
 def test_an_adapter_has_the_purpose_of_its_model_and_no_files_for_other_tasks(first: Path) -> None:
     assert purpose_of(str(first)) == "decoder"
-    with pytest.raises(ModelError, match="only language models"):
+    with pytest.raises(ModelError, match="only causal-lm can train further"):
         find_model(str(first))

@@ -141,7 +141,7 @@ def test_changed_test_rows_are_asked_and_counted(
     again = holdfast("errors", run, "--robustness", "--quiet")
     block = first["robustness"]
     assert block["openings"] == 1
-    assert "use 2 of the test set" in " ".join(again.out.split())
+    assert "uses of the test set after the test score: 2)" in " ".join(again.out.split())
     # The tiny model knows small letters alone: in capitals every word is unknown to it.
     case = block["changes"]["case"]
     assert case["n"] == block["n"]

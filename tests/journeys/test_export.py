@@ -135,7 +135,7 @@ def test_the_card_says_how_it_is_used_and_has_the_table(exported: dict[str, Any]
     card = (Path(exported["folder"]) / "README.md").read_text("utf-8")
     assert card.startswith("---\nlibrary_name: onnx\n")
     assert "python predict.py" in card
-    assert "pass these rows to a person" in card
+    assert "have an annotator label these rows" in card
     assert "AutoModel" not in card
     assert "| onnx | int8 |" in card
     assert "## Intended use" in card

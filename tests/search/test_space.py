@@ -157,7 +157,7 @@ def sorted_(point: dict[str, Any]) -> list[tuple[str, Any]]:
         ("train.schedule", {"choices": ["linear", "linaer"]}, "schedule", "linear"),
         ("methods.contrast.stps", {"range": [1, 2]}, "not a setting", "steps"),
         ("methods.nope", {"choices": [True, False]}, "unknown method", "known"),
-        ("enrich.nope", {"choices": [True, False]}, "unknown enrichment", "known"),
+        ("enrich.nope", {"choices": [True, False]}, "unknown augmentation", "known"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_by_name(

@@ -112,10 +112,8 @@ class SplitShares(Part):
     @model_validator(mode="after")
     def _check_split_by(self) -> SplitShares:
         if self.held is not None and self.by not in ("group", "source"):
-            raise ValueError(
-                "test_groups names groups or sources: also set data.split.by=group or "
-                "data.split.by=source"
-            )
+            rule = "test_groups names groups or sources: also set data.split.by to group or source"
+            raise ValueError(rule)
         if self.stable and self.by != "rows":
             raise ValueError("stable=true splits rows by content, and needs data.split.by=rows")
         return self

@@ -160,7 +160,7 @@ def input_fields(run: Path) -> tuple[Field, ...]:
     if recipe.task in (*DECODER_TASKS, *TAGGING_TASKS):
         return (Field("text", "text"),)
     texts = tuple(Field(name, "text") for name in read_columns(part) or ("text",))
-    layer = saved_layer(run)
+    layer = saved_layer(run) if part.features else None
     extra_features = source_columns(() if layer is None else layer.required_columns)
     return (*texts, *(Field(name, "value") for name in extra_features))
 
