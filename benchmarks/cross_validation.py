@@ -53,7 +53,7 @@ from holdfast.models.probes.probe import stratified_folds
 from holdfast.pipeline.main import train
 from holdfast.prepare.embedding import last_layer_vectors
 from holdfast.prepare.model import prepare
-from holdfast.recipe import parse
+from holdfast.recipe import Recipe, parse
 from holdfast.runs.predictor import Predictor
 from holdfast.search.folds.cross_validation import CrossValidation
 from holdfast.stats.folds import ResampledMean, corrected_t, nested
@@ -501,15 +501,8 @@ def one_tuned(cell: Cell) -> Result:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         place = Path(name)
         write_rows(cell, place)
-        recipe = parse(
-            {
-                "task": "text-classification",
-                "seed": cell["seed"],
-                "model": {"name": str(cache_folder() / "tiny-bert")},
-                "data": {"path": str(place / "rows.jsonl"), "text": "text", "label": "label"},
-                "train": MACHINE,
-            },
-            "benchmark",
+        recipe = recipe_of(cell, place).with_changes(
+            model={"name": str(cache_folder() / "tiny-bert")}
         )
         started = time.perf_counter()
         result = train(recipe, place / "run", procedure=CrossValidation(FOLDS))
@@ -536,20 +529,7 @@ def one_cross_fitted(cell: Cell) -> Result:
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         place = Path(name)
         write_rows(cell, place)
-        recipe = parse(
-            {
-                "task": "text-classification",
-                "seed": cell["seed"],
-                "data": {
-                    "path": str(place / "rows.jsonl"),
-                    "test": str(place / "rest.jsonl"),
-                    "text": "text",
-                    "label": "label",
-                },
-                "train": MACHINE,
-            },
-            "benchmark",
-        )
+        recipe = recipe_of(cell, place).with_changes(data={"test": str(place / "rest.jsonl")})
         started = time.perf_counter()
         result = train(recipe, place / "run")
         seconds = time.perf_counter() - started
@@ -567,6 +547,13 @@ def one_cross_fitted(cell: Cell) -> Result:
         made |= {f"{key} {end}": round(difference[end], 4) for end in ("value", "low", "high")}
     made["step"] = result["best_step"]
     return made
+
+
+def recipe_of(cell: Cell, folder: Path) -> Recipe:
+    """The recipe of a run on the cell's rows in the folder."""
+    data = {"path": str(folder / "rows.jsonl"), "text": "text", "label": "label"}
+    given = {"task": "text-classification", "seed": cell["seed"], "data": data, "train": MACHINE}
+    return parse(given, "benchmark")
 
 
 def write_rows(cell: Cell, folder: Path, most: int = 1000) -> None:

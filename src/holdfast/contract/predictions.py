@@ -81,8 +81,7 @@ class Predictions:
     def groups(self) -> Ints | None:
         """The group (author, source) that each row belongs to, as whole numbers [n], where rows
         come in groups."""
-        given = groups_of(self.table)
-        return None if given is None else group_codes(given, len(self))
+        return group_codes_of(self.table)
 
     def take(self, positions: Ints | Sequence[int]) -> Predictions:
         """Some of the rows, by their positions here."""
@@ -214,6 +213,12 @@ def write_answers(run: Path, splits: Mapping[SplitName, pa.Table]) -> None:
 def groups_of(table: Table) -> npt.NDArray[Any] | None:
     """The group of each row [n], where groups are given."""
     return np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+
+
+def group_codes_of(table: Table) -> Ints | None:
+    """The group of each row as whole numbers [n], where groups are given."""
+    groups = groups_of(table)
+    return None if groups is None else group_codes(groups, len(table))
 
 
 # Rows of each split whose single tokens are requested.

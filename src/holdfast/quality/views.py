@@ -33,6 +33,7 @@ from holdfast.quality.fold_predictions import (
 )
 from holdfast.quality.image_facts import FileFacts, Traces, extract_traces, read_file_facts
 from holdfast.quality.label_ranking import LabelRanking, rank_labels
+from holdfast.stats.bootstrap import group_codes
 
 if TYPE_CHECKING:
     from holdfast.duplicates.duplicates import CombinedRows
@@ -142,6 +143,13 @@ class TableRows:
         """The class of each row [n]; −1 if unknown."""
         labels: Ints = self.table.column("label")
         return labels
+
+    @cached_property
+    def group_codes(self) -> Ints | None:
+        """The group of each row as whole numbers [n]; ``None`` where none are given."""
+        if not self.table.has_groups:
+            return None
+        return group_codes(self.table.column("group"), len(self.table))
 
     @cached_property
     def class_counts(self) -> Ints:

@@ -13,7 +13,6 @@ from holdfast.report.answer.score import (
     LOWER_IS_BETTER,
     PHRASES,
     Headline,
-    Paired,
     Use,
     advantage_text,
     compared_baseline,
@@ -128,26 +127,23 @@ def _rare_class(result: Block) -> str:
     return f" Class {name!r} has only {has}; its recall is {value} % (95 % CI {low}–{high})."
 
 
-def _folded_comparison(result: Block) -> Paired | None:
-    """The paired comparison with the linear probe out of fold, where more rows are predicted so
-    than there are test rows: an accuracy of 60 rows may be 4 points off by chance."""
+def _larger_folds(result: Block) -> Block:
+    """The scores of the rows that are predicted out of fold, where they are more than the test
+    rows: an accuracy of 60 rows may be 4 points off by chance. Empty in other runs."""
     valid = result.block("valid")
     is_larger = (valid.whole("n") or 0) > (result.block("test").whole("n") or 0)
-    return paired_comparison(valid) if valid.get("out_of_fold") and is_larger else None
+    return valid if valid.get("out_of_fold") and is_larger else Block()
 
 
 def _out_of_fold(result: Block, score: Headline, is_stated: bool) -> str:
-    """The score of the other rows out of fold, where they are more than the test rows; with its
-    difference from the linear probe, unless it ``is_stated`` already. Empty in other runs."""
-    valid = result.block("valid")
-    rows = valid.whole("n") or 0
-    if not valid.get("out_of_fold") or rows <= (result.block("test").whole("n") or 0):
-        return ""
+    """The score of the ``_larger_folds``, with its difference from the linear probe, unless it
+    ``is_stated`` already; empty in other runs."""
+    valid = _larger_folds(result)
     other = valid.block("metrics").estimate(score.name)
     if other.value is None or other.low is None or other.high is None:
         return ""
     value, ends = number(other.value, score.name), interval(other, score.name)
-    paired = _folded_comparison(result)
+    paired = paired_comparison(valid)
     compared = ""
     if paired is not None:
         probe = valid.block("baseline", "test", "metrics").estimate(score.name).value
@@ -155,7 +151,7 @@ def _out_of_fold(result: Block, score: Headline, is_stated: bool) -> str:
         difference = "" if is_stated else f" ({difference_text(paired)})"
         compared = f"; {PHRASES['linear probe']}{figure}{difference}"
     return (
-        f" Out-of-fold {metric_words(score.name)} on the {rows:,} rows outside the test set, "
+        f" Out-of-fold {metric_words(score.name)} on the {valid['n']:,} rows outside the test set, "
         f"which also chose the checkpoint: {value} (95 % CI {ends}){compared}."
     )
 
@@ -194,7 +190,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
             "unsettled",
         )
     if not paired.apart and not better_baselines and paired.gain > 0:
-        folded = _folded_comparison(result)
+        folded = paired_comparison(_larger_folds(result))
         if folded is not None and folded.apart and folded.gain > 0:
             return (
                 f"Worth using: out of fold it is better than the {other} {advantage_text(folded)}. "

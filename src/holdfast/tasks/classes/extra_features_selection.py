@@ -37,7 +37,7 @@ from holdfast.contract.extra_features import (
     fit_extra_features,
 )
 from holdfast.contract.fit import FittedModel
-from holdfast.contract.predictions import groups_of
+from holdfast.contract.predictions import group_codes_of
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Floats, Ints, softmax
 from holdfast.core.seeds import generator
@@ -57,7 +57,7 @@ from holdfast.data.raw import Raw
 from holdfast.data.table import Table
 from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import folds_of_all
-from holdfast.stats.bootstrap import group_codes, sums
+from holdfast.stats.bootstrap import sums
 from holdfast.stats.paired_tests import Difference, paired_bootstrap
 from holdfast.stats.temperature import best_temperature, losses_at
 from holdfast.stats.two_samples import holm
@@ -121,7 +121,7 @@ def with_side(fitted: FittedModel) -> FittedModel:
     text = _text_logits(fitted, labels)
     known = np.isfinite(text).all(axis=1)
     rows, labels, text = rows.take(np.flatnonzero(known)), labels[known], text[known]
-    units = _units(rows)
+    units = group_codes_of(rows)
     plain = _losses(text, labels)
     first = cross_fitted(columns, rows, labels, text, seed)
     gains = [_paired(losses, first.losses, seed, units) for losses in first.permuted]
@@ -172,7 +172,7 @@ def cross_fitted(
     """
     parts = [column.encode(column_cells(rows, column.name)) for column in columns]
     x, ends = np.column_stack(parts), np.cumsum([0, *(part.shape[1] for part in parts)])
-    folds = folds_of_all(labels, FOLDS, seed, _units(rows))
+    folds = folds_of_all(labels, FOLDS, seed, group_codes_of(rows))
     best: tuple[float, float, list[Any]] | None = None
     for c in GRID:
         fits = [
@@ -210,7 +210,7 @@ def unlike_chance(
     _, bias = fit_extra_features(np.zeros((len(labels), 0)), labels, text, 1.0)
     rest = -softmax(text + bias)
     rest[np.arange(len(labels)), labels] += 1
-    units = _units(rows)
+    units = group_codes_of(rows)
     _, first, unit, size = np.unique(
         np.arange(len(labels)) if units is None else units,
         return_index=True,
@@ -289,7 +289,7 @@ def _fitted_to(
     bias = layer.bias / calm + (1 - 1 / calm) * shift
     calibrated_layer = replace(layer, weight=layer.weight / calm, bias=bias, scale=1 / calm)
     plain = losses_at(logits, labels, temperature)
-    gain = _paired(plain, losses_at(both, labels, calm), fitted.recipe.seed, _units(table))
+    gain = _paired(plain, losses_at(both, labels, calm), fitted.recipe.seed, group_codes_of(table))
     return calibrated_layer, gain
 
 
@@ -301,12 +301,6 @@ def _paired(before: Floats, after: Floats, seed: int, units: Ints | None) -> Dif
     return paired_bootstrap(
         before, after, seed=generator(seed, "side columns, paired"), groups=units
     )
-
-
-def _units(rows: Table) -> Ints | None:
-    """The group of each row as whole numbers [n], where rows come in groups."""
-    groups = groups_of(rows)
-    return None if groups is None else group_codes(groups, len(rows))
 
 
 def _importance(
@@ -388,7 +382,7 @@ def _alone(column: Column, rows: Table) -> tuple[float, Difference]:
     correctly, and by how much it lowers the log loss of the class frequencies.
     """
     x, labels = column.encode(column_cells(rows, column.name)), np.asarray(rows.column("label"))
-    classes, units = int(labels.max()) + 1, _units(rows)
+    classes, units = int(labels.max()) + 1, group_codes_of(rows)
     folds, nothing = folds_of_all(labels, FOLDS, 0, units), np.zeros((len(labels), classes))
     fits, rates = [], np.zeros((len(labels), classes))
     for fold in range(FOLDS):

@@ -12,7 +12,6 @@ from holdfast.quality.check import CheckExample, CheckResult, check, has_classes
 from holdfast.quality.fold_predictions import ContentProbes
 from holdfast.quality.identity import SWAPS, TERMS, Bools, contains_any, neutralize, swap_terms
 from holdfast.quality.views import Embedded
-from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.intervals import fisher, rate_gap, wilson, wilson_by_groups
 from holdfast.stats.paired_tests import Difference, paired_t
 from holdfast.stats.two_samples import TwoSamples, holm, two_samples
@@ -177,7 +176,7 @@ def start_model_bias(view: Embedded) -> CheckResult | None:
 def _rate_differences(
     view: Embedded, slices: list[tuple[str, Bools]], given_content: bool = False
 ) -> CheckResult | None:
-    labels, classes, groups = view.rows.labels, view.rows.table.classes, _groups(view)
+    labels, classes, groups = view.rows.labels, view.rows.table.classes, view.rows.group_codes
     gaps = _rate_gaps(view, slices, given_content)
     if not gaps:
         return None
@@ -228,7 +227,7 @@ def _rate_gaps(
 ) -> list[_RateGap]:
     """The gap between each slice and the other rows, by class, where both have enough rows. Slices
     that leak the label are omitted unless ``given_content``."""
-    labels, classes, groups = view.rows.labels, view.rows.table.classes, _groups(view)
+    labels, classes, groups = view.rows.labels, view.rows.table.classes, view.rows.group_codes
     labelled = labels >= 0
     gaps: list[_RateGap] = []
     for name, rows in slices:
@@ -251,18 +250,13 @@ def _rate_gaps(
     return gaps
 
 
-def _groups(view: Embedded) -> Ints | None:
-    table = view.rows.table
-    return group_codes(table.column("group"), len(table)) if table.has_groups else None
-
-
 def _unexplained_by_content(view: Embedded, gaps: list[_RateGap]) -> dict[tuple[str, int], str]:
     """The part of these gaps that the content does not explain, as a phrase per term and class."""
     if not gaps or (probes := view.content_probes) is None:
         return {}
     forms = {term: forms for terms in TERMS.values() for term, forms in terms.items()}
     masked: dict[str, tuple[Ints, Floats]] = {}
-    groups, tests = _groups(view), []
+    groups, tests = view.rows.group_codes, []
     for one in gaps:
         if one.name not in masked:
             row_positions: Ints = np.flatnonzero(one.rows & (view.rows.labels >= 0))[

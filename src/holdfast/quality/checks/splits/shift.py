@@ -31,7 +31,6 @@ from holdfast.quality.views import (
     Vectors,
     needs_other_file,
 )
-from holdfast.stats.bootstrap import group_codes
 
 _ALPHA = 0.01
 _MAX_ROWS = 2000
@@ -140,11 +139,11 @@ def _compare(
 
 def _subsample(rows: TableRows, seed: int, name: str) -> Ints:
     positions = rows.distinct
-    if rows.table.has_groups:
+    codes = rows.group_codes
+    if codes is not None:
         # Rows of one group are alike, which no test here allows for.
         order = generator(seed, "shift, groups", name).permutation(positions)
-        groups = group_codes(rows.table.column("group"), len(rows.table))[order]
-        positions = np.sort(order[np.unique(groups, return_index=True)[1]])
+        positions = np.sort(order[np.unique(codes[order], return_index=True)[1]])
     if len(positions) <= _MAX_ROWS:
         return positions
     selected = generator(seed, "shift", name).permutation(len(positions))[:_MAX_ROWS]
