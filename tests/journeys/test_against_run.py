@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
@@ -114,8 +115,12 @@ class FakeTable:
     groups: Any
     has_groups: bool
 
-    rows = SimpleNamespace(column_names=["text"])
     columns = SimpleNamespace(label_kind=None)
+    has_images = has_pairs = False
+
+    @property
+    def rows(self) -> Any:
+        return datasets.Dataset.from_dict({"text": [f"text {loss}" for loss in self.losses]})
 
     def __len__(self) -> int:
         return len(self.losses)

@@ -91,6 +91,30 @@ def test_resampled_intervals_below_a_hundred_rows_say_so(n: int, unreliable: boo
     assert "unreliable" not in (metrics["accuracy"].note or "")
 
 
+@pytest.mark.parametrize(
+    ("n", "classes", "per_group", "why"),
+    [
+        (200, 20, 0, "unreliable: a class has 10.0 rows on average"),
+        (400, 20, 0, ""),
+        (100, 10, 0, ""),
+        (200, 10, 4, "unreliable: a class has 5 groups"),
+        (400, 10, 4, ""),
+    ],
+)
+def test_macro_averages_say_where_their_intervals_are_too_narrow(
+    n: int, classes: int, per_group: int, why: str
+) -> None:
+    groups = np.arange(n) // per_group if per_group else None
+    labels = (np.arange(n) // max(per_group, 1)) % classes
+    logits = np.random.default_rng(0).normal(size=(n, classes)).astype(np.float32)
+    found = score(Outputs(np.arange(n), labels, logits, np.ones(n), groups), names(classes))
+    for name in AVERAGES[:3]:
+        assert why in (found.metrics[name].note or "")
+        assert ("unreliable: a class" in (found.metrics[name].note or "")) == bool(why)
+    for name in ("accuracy", "f1_weighted"):
+        assert "unreliable: a class" not in (found.metrics[name].note or "")
+
+
 @pytest.mark.parametrize("classes", [2, 4])
 def test_no_rows_give_nothing_and_say_why(classes: int) -> None:
     empty = make(0, 0, classes)

@@ -38,6 +38,10 @@ def noise_cells(kind: str, n: int, rng: np.random.Generator) -> list[str]:
     return [f"2024-{month:02}-{day:02}" for month, day in days]
 
 
+def texts(n: int) -> list[str]:
+    return [f"text {place}" for place in range(n)]
+
+
 def drawn(
     seed: int, n: int = ROWS, classes: int = 3
 ) -> tuple[tuple[Column, ...], Table, npt.NDArray[np.int64], npt.NDArray[np.float64]]:
@@ -55,7 +59,9 @@ def drawn(
         "price again": price,
     }
     cells |= {name: noise_cells(kind, n, rng) for name, kind in NOISE.items()}
-    held = datasets.Dataset.from_dict({f"side:{name}": list(of) for name, of in cells.items()})
+    held = datasets.Dataset.from_dict(
+        {"text": texts(n)} | {f"side:{name}": list(of) for name, of in cells.items()}
+    )
     table = Table(held, (), Columns(("text",), "label"), "rows.csv", n)
     columns = tuple(fit_column(ColumnRequest(name), of) for name, of in cells.items())
     return columns, table, labels, text
@@ -99,7 +105,12 @@ def in_groups(
     price = rng.normal(size=20)[group] + (0.3 * rng.normal(size=n) if kind == "varies" else 0)
     cells = [f"{value:.3f}" for value in price]
     held = datasets.Dataset.from_dict(
-        {"side:price": cells, "group": [f"shop {g}" for g in group], "label": labels}
+        {
+            "text": texts(n),
+            "side:price": cells,
+            "group": [f"shop {g}" for g in group],
+            "label": labels,
+        }
     )
     table = Table(held, ("a", "b"), Columns(("text",), "label", group="group"), "rows.csv", n)
     return (fit_column(ColumnRequest("price"), cells),), table, labels, np.zeros((n, 2))

@@ -29,7 +29,14 @@ from holdfast.analyses.slices.conditions import RowFacts, weak_slices
 from holdfast.analyses.threshold.analysis import answered_block
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import Data, InferenceOptions, within_limits
-from holdfast.contract.predictions import groups_of, losses_of, tokens_of
+from holdfast.contract.predictions import (
+    group_codes_of,
+    groups_of,
+    losses_of,
+    stored_groups_of,
+    tokens_of,
+    unit_counts,
+)
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import HoldfastError, RecipeError, RunError
 from holdfast.core.records import Estimate, Ints
@@ -103,7 +110,7 @@ def evaluation_block(
     table = labelled.table
     notify(*predictor.decisions, *labelled.decisions, *table.findings)
     score = predictor.judge(table)
-    block = score().to_json()
+    block = score().to_json() | unit_counts(table)
     if predictor.ensemble is not None:
         block["ensemble"] = predictor.ensemble
     if start:
@@ -115,7 +122,8 @@ def evaluation_block(
         overlap = find_known_rows(predictor.runs, table)
     block["seen"] = overlap.to_json()
     if overlap.unseen is not None and len(overlap.unseen) < len(table):
-        block["without_seen"] = score(overlap.unseen).to_json()
+        unseen_counts = unit_counts(table.take(overlap.unseen))
+        block["without_seen"] = score(overlap.unseen).to_json() | unseen_counts
     block["against_run"] = against_run(predictor, table, overlap, block)
     if predictor.rule is not None:
         block["threshold"] = _threshold_block(predictor, predictor.rule, table, overlap.unseen)
@@ -170,8 +178,7 @@ def _start_block(predictor: Predictor, table: Table) -> dict[str, Any]:
         with untuned_predictor(model) as base:
             score, untuned = base.scored(table).to_json(), base.row_losses(table)
     known = np.isfinite(tuned) & np.isfinite(untuned)
-    groups = np.asarray(table.column("group"))[known] if table.has_groups else None
-    codes = None if groups is None else np.unique(groups, return_inverse=True)[1]
+    codes = group_codes_of(table.take(np.flatnonzero(known)))
     difference = paired_t(tuned[known], untuned[known], groups=codes)
     low, high = (one if np.isfinite(one) else None for one in (difference.low, difference.high))
     gap = Estimate(difference.value, low, high)
@@ -332,7 +339,7 @@ def _unseen_scores(
 def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
     """Scores from the stored predictions; the run's source is not read."""
     columns = finished_run.stored("test")
-    groups = _groups_of_run(finished_run, columns["row"].to_pylist())
+    groups = stored_groups_of(finished_run.divided(), "test", columns["row"].to_pylist())
     if metric == "loss":
         tokens = tokens_of(columns)
         if tokens is None:
@@ -343,18 +350,6 @@ def _scores_of_run(finished_run: FinishedRun, metric: str) -> RowScores:
         return RowScores(metric, np.abs(columns["error"].to_numpy().astype(np.float64)), groups)
     labels, predictions = columns["label"].to_pylist(), columns["prediction"].to_pylist()
     return RowScores.from_labels(metric, labels, predictions, groups)
-
-
-def _groups_of_run(finished_run: FinishedRun, rows: Sequence[int]) -> list[str] | None:
-    """The groups of its test rows, from ``splits.parquet``; ``None`` without groups."""
-    if finished_run.recipe.data.group is None:
-        return None
-    table = finished_run.divided()
-    lines = zip(*(table[name].to_pylist() for name in ("row", "split", "group")), strict=True)
-    group_by_row = {
-        row: group for row, split, group in lines if split == "test" and group is not None
-    }
-    return [group_by_row[row] for row in rows] if all(row in group_by_row for row in rows) else None
 
 
 def _describe_difference(metric: str, comparison: TwoSamples) -> str:

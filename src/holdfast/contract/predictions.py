@@ -18,6 +18,7 @@ from holdfast.contract.fit import SplitRows
 from holdfast.contract.result import write_parquet
 from holdfast.core.records import Floats, Ints
 from holdfast.data.table import Table
+from holdfast.split.split_table import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.training.plan import MOST_PROBE_ROWS, probe_positions
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "valid", "test"]
 Bools = npt.NDArray[np.bool_]
+Groups = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,8 +81,8 @@ class Predictions:
 
     @property
     def groups(self) -> Ints | None:
-        """The group (author, source) that each row belongs to, as whole numbers [n], where rows
-        come in groups."""
+        """The group (author, source, text) that each row belongs to, as whole numbers [n]; ``None``
+        if the rows are independent."""
         return group_codes_of(self.table)
 
     def take(self, positions: Ints | Sequence[int]) -> Predictions:
@@ -210,15 +212,55 @@ def write_answers(run: Path, splits: Mapping[SplitName, pa.Table]) -> None:
     write_parquet(run / ANSWERS, joined.select([c for c in COLUMNS if c in joined.column_names]))
 
 
-def groups_of(table: Table) -> npt.NDArray[Any] | None:
-    """The group of each row [n], where groups are given."""
-    return np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+# Duplicates count as one if they could widen an interval by more than 2.5 %.
+LEAST_DESIGN_EFFECT = 1.05
+
+
+def groups_of(table: Table) -> Groups | None:
+    """What rows that are not independent have in common [n]: their group, or without groups their
+    text (``same_text_groups``). ``None`` if every row is independent."""
+    if table.has_groups:
+        return np.asarray(table.column("group"), dtype=object)
+    return same_text_groups(text_keys(table))
+
+
+def same_text_groups(keys: npt.ArrayLike) -> Groups | None:
+    """The texts of rows [n], by their keys, as groups, if enough rows have the same text: if the
+    mean of rows with equal scores within a text has Σ size² / n ≥ ``LEAST_DESIGN_EFFECT`` times the
+    variance that independent rows have (Kish 1965, section 5.4). ``None`` otherwise."""
+    one = np.asarray(keys)
+    sizes = np.unique(one, return_counts=True)[1]
+    matter = len(one) and (sizes**2).sum() >= LEAST_DESIGN_EFFECT * len(one)
+    return one.astype(object) if matter else None
+
+
+def stored_groups_of(records: pa.Table, split: str, rows: Sequence[int]) -> Groups | None:
+    """``groups_of`` for ``rows`` of a ``split``, from the ``records`` in ``splits.parquet``; those
+    of older versions have no keys of texts."""
+    import pyarrow.compute as pc
+
+    lines = records.filter(pc.equal(records["split"], split))
+    places = {row: place for place, row in enumerate(lines["row"].to_pylist())}
+    if not all(row in places for row in rows):
+        return None
+    lines = lines.take([places[row] for row in rows])
+    if not lines["group"].null_count:
+        return np.array(lines["group"].to_pylist(), dtype=object)
+    return same_text_groups(lines["text_key"]) if "text_key" in lines.column_names else None
 
 
 def group_codes_of(table: Table) -> Ints | None:
-    """The group of each row as whole numbers [n], where groups are given."""
+    """``groups_of`` as whole numbers [n]."""
     groups = groups_of(table)
     return None if groups is None else group_codes(groups, len(table))
+
+
+def unit_counts(table: Table) -> dict[str, int]:
+    """How many ``groups``, or else different ``texts``, intervals count instead of rows."""
+    codes = group_codes_of(table)
+    if codes is None:
+        return {}
+    return {"groups" if table.has_groups else "texts": int(codes.max(initial=-1)) + 1}
 
 
 # Rows of each split whose single tokens are requested.

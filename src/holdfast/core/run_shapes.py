@@ -35,6 +35,9 @@ METRIC = optional(one_of(ESTIMATE, number))
 METRICS = mapping_of(METRIC)
 SCORE_FIELDS: dict[str, Shape] = {
     "n": count,
+    # Where intervals count groups, or different texts, instead of rows.
+    "groups": optional(count),
+    "texts": optional(count),
     "metrics": optional(METRICS),
     "opened_at": optional(text),
     "confusion": optional(

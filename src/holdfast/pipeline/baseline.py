@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel
+from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import decisions_to
 from holdfast.core.files import write_text
@@ -62,7 +63,7 @@ def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str,
         prepared = prepare(baseline_recipe(recipe), rows)
         fitted = fit(prepared, train[train_part], valid, listeners=listeners)
         random_score = _accuracy(fitted, train[own_test], None)
-        groups = np.asarray(test_table.column("group")) if test_table.has_groups else None
+        groups = groups_of(test_table)
         test_score = _accuracy(fitted, test, groups)
         result = read_result(run)
         result["careless"] = _block(random_score, test_score, fitted)

@@ -22,6 +22,7 @@ from holdfast._version import __version__
 from holdfast.contract import result as outcome
 from holdfast.contract.extra_features import FOLDER
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions, ScoringRequest, ScoringResult
+from holdfast.contract.predictions import unit_counts
 from holdfast.contract.result import now, write_parquet
 from holdfast.contract.run_folder import MODEL, REPORT, remove_checkpoints
 from holdfast.control.choice import Optimism
@@ -74,6 +75,7 @@ def score_once(
     if outer is not None:
         rows = fitted.training_plan.prepared.rows
         scored = definition.score(ScoringRequest(run, fitted, saved, rows, None, outer))
+        scored.blocks["test"] |= unit_counts(rows)
     elif not len(test):
         return empty_score(fitted, saved)
     else:
@@ -82,6 +84,7 @@ def score_once(
         job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
         table = test.open()
         scored = definition.score(ScoringRequest(run, fitted, saved, table, opened_at))
+        scored.blocks["test"] |= unit_counts(table)
         scored = replace(scored, table=table)
     job.journal.note_decisions(fitted.trained.last_step, *scored.decisions)
     return scored

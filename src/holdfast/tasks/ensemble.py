@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 
+from holdfast.contract.predictions import stored_groups_of
 from holdfast.contract.run_folder import MODEL, SPLITS
 from holdfast.core.errors import RecipeError
 from holdfast.core.machine import MB
@@ -405,12 +406,10 @@ class SharedRows:
 
     @cached_property
     def groups(self) -> Any:
-        """The group of each row [n] in the first run's split; ``None`` without groups."""
+        """``groups_of`` the rows in the first run's split."""
         run = self.runs[0]
-        records = split_records(run, "train" if cross_fitted(run) else "valid")
-        names = {line["row"]: line["group"] for line in records}
-        groups = [names.get(int(row)) for row in self.rows[0]]
-        return None if any(one is None for one in groups) else np.array(groups, dtype=object)
+        split = "train" if cross_fitted(run) else "valid"
+        return stored_groups_of(run.divided(), split, self.rows[0].tolist())
 
 
 def cross_fitted(run: MemberRun) -> bool:

@@ -26,7 +26,7 @@ from holdfast.analyses.compare.verdict import (
 from holdfast.analyses.row_texts import LabelType, label_type_of, labels_of_rows, texts_of_rows
 from holdfast.contract.advice import advising
 from holdfast.contract.inference import InferenceOptions
-from holdfast.contract.predictions import Predictions
+from holdfast.contract.predictions import Groups, Predictions, groups_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError, RunError
 from holdfast.core.printable import brief_repr
@@ -244,7 +244,7 @@ def _make_comparison(
     ]
     if contenders[0].path == contenders[1].path:
         warnings = ("A and B are the same model: they cannot differ", *warnings)
-    groups = table.column("group") if table.has_groups else None
+    groups = groups_of(table)
     class_differences = (
         _class_differences(contenders) if label_type in ("class", "several") else None
     )
@@ -271,7 +271,7 @@ def _make_comparison(
     differ: dict[str, Any] = {}
     if positions:
         differ = dict(differing_rows(unseen_judged[0], rows[unseen], *shown))
-        unseen_groups = None if groups is None else [groups[i] for i in positions]
+        unseen_groups = None if groups is None else groups[positions]
         differ["by_class"] = by_class(unseen_judged[0], shown[1], unseen_groups)
     return Comparison(
         (contenders[0].path, contenders[1].path),
@@ -290,7 +290,7 @@ def _judge_rows(
     labels: Sequence[object],
     predictions: Sequence[Sequence[object]],
     margin: float,
-    groups: Sequence[object] | None,
+    groups: Groups | None,
     positions: Ints,
 ) -> tuple[PairedRows, PairedVerdict]:
     if not len(positions):
@@ -299,7 +299,7 @@ def _judge_rows(
         )
     selected = [[one[int(i)] for i in positions] for one in (labels, *predictions)]
     pairs = pair_rows(label_type, selected[0], selected[1], selected[2])
-    row_groups = None if groups is None else [groups[int(i)] for i in positions]
+    row_groups = None if groups is None else groups[positions]
     return pairs, judge_pairs(pairs.gap, margin, row_groups)
 
 

@@ -52,7 +52,7 @@ def differing_rows(
 
 
 def by_class(
-    pairs: PairedRows, labels: Sequence[object], groups: Sequence[object] | None = None
+    pairs: PairedRows, labels: Sequence[object], groups: object = None
 ) -> list[dict[str, Any]] | None:
     """For each class the rows that only one model predicts correctly, and the p-value of "equally
     many" (``judge_pairs``: exact sign test, or Student's t over ``groups`` [n]; Holm over the

@@ -21,7 +21,7 @@ from holdfast.analyses.row_texts import decode_labels, read_texts
 from holdfast.analyses.slices import analysis as slices
 from holdfast.analyses.slices.conditions import RowFacts
 from holdfast.analyses.slices.topics import content_words
-from holdfast.contract.predictions import Predictions
+from holdfast.contract.predictions import Predictions, groups_of
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
@@ -205,7 +205,7 @@ def _confusion(pair: tuple[str, str], n_valid: int | None, rows: PredictedRows) 
     hits = np.array([str(test.predictions[place]) == answer for place in of_class], dtype=bool)
     confused = of_class[hits]
     confused = confused[np.argsort(-test.losses[confused], kind="stable")]
-    groups = np.asarray(test.table.column("group")) if test.table.has_groups else None
+    groups = groups_of(test.table)
     class_groups = None if groups is None else groups[of_class].astype(str)
     examples = []
     for place in confused[:EXAMPLES].tolist():

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
 from holdfast.analyses.row_texts import label_type_of, labels_of_rows
+from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.errors import RecipeError
 from holdfast.core.files import write_json
@@ -99,7 +100,7 @@ def choose_start(
             write_json(path, {"predictions": predict(start)})
         start_predictions.append(json.loads(path.read_text("utf-8"))["predictions"])
     pairs = pair_rows(label_type_of(valid), labels_of_rows(valid), *start_predictions)
-    comparison = judge_pairs(pairs.gap, 0.01, row_groups(valid))
+    comparison = judge_pairs(pairs.gap, 0.01, groups_of(valid))
     scores = {
         "metric": pairs.metric,
         "n": comparison.n,
@@ -122,11 +123,6 @@ def choose_start(
         "from the base model keeps nothing of rows that are deleted later"
     )
     return StartChoice("anew", because, scores)
-
-
-def row_groups(table: Table) -> Any:
-    """The group of each row, where rows come in groups."""
-    return table.column("group") if table.has_groups else None
 
 
 def plain_predictions(predictor: Predictor, table: Table) -> list[Any]:

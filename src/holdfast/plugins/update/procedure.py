@@ -19,7 +19,7 @@ from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.row_texts import label_type_of, labels_of_rows, read_texts
 from holdfast.analyses.slices.conditions import RowFacts, as_category, weak_slices
 from holdfast.contract.fit import FittedModel, ScoringResult
-from holdfast.contract.predictions import rows_of
+from holdfast.contract.predictions import groups_of, rows_of
 from holdfast.contract.result import class_columns
 from holdfast.contract.run_folder import RESULT
 from holdfast.core.decisions import notify
@@ -36,7 +36,6 @@ from holdfast.plugins.update.candidates import (
     choose_start,
     plain_predictions,
     recipe_for_start,
-    row_groups,
     warm_start_obstacle,
 )
 from holdfast.plugins.update.gate import (
@@ -279,7 +278,7 @@ def _gate_rows(
     description: str, table: Table, new: _GatePredictions, old: _GatePredictions, seed: int
 ) -> GateRows:
     label_type, labels = label_type_of(table), labels_of_rows(table)
-    groups, gain = row_groups(table), None
+    groups, gain = groups_of(table), None
     codes = None if groups is None else group_codes(groups, len(table))
     if label_type == "class" and None not in labels:
         before, after = (_calibrated_losses(one, labels, codes, seed) for one in (old, new))
@@ -356,6 +355,6 @@ def _difference(old: FinishedRun, scored: ScoringResult) -> dict[str, Any]:
     if any(one is None for one in (*before, *after)):
         return {**no_difference, "why": "predictions are missing"}
     pairs = pair_rows(label_type_of(rows), labels_of_rows(rows), after, before)
-    comparison = judge_pairs(pairs.gap, 0.01, row_groups(rows))
+    comparison = judge_pairs(pairs.gap, 0.01, groups_of(rows))
     limits = {"value": comparison.value, "low": comparison.low, "high": comparison.high}
     return dict(to_json({**limits, "n": comparison.n, "metric": pairs.metric}))

@@ -167,12 +167,17 @@ def is_generation(result: Mapping[str, object]) -> bool:
 
 
 def test_row_text(result: Mapping[str, Any]) -> str:
-    """``30 test rows``; ``30 out-of-fold rows`` without a test set; ``30 test episodes``."""
+    """``30 test rows``, and of how many groups or different texts they are, where intervals count
+    these; ``30 out-of-fold rows`` without a test set; ``30 test episodes``."""
     test = Block(result).block("test")
-    n = test.get("n") or 0
-    if test.get("out_of_fold"):
-        return plural(n, "out-of-fold row")
-    return plural(n, "test episode" if test.get("unit") == "episodes" else "test row")
+    noun = "test episode" if test.get("unit") == "episodes" else "test row"
+    rows = plural(test.get("n") or 0, "out-of-fold row" if test.get("out_of_fold") else noun)
+    units = [plural(test[name], name[:-1]) for name in _unit_names(test)]
+    return f"{rows} of {units[0]}" if units else rows
+
+
+def _unit_names(test: Mapping[str, Any]) -> list[str]:
+    return [name for name in ("groups", "texts") if test.get(name)]
 
 
 def _interval_text(
@@ -183,7 +188,8 @@ def _interval_text(
     n, rows = result.block("test").get("n") or 0, test_row_text(result)
     if 0 < written_rows < n:
         n, rows = written_rows, f"{written_rows} of {rows}"
-    row_note = rows if 0 < n < FEW_TEST_ROWS else ""
+    counts_rows = not _unit_names(result.block("test"))
+    row_note = rows if 0 < n < FEW_TEST_ROWS or not counts_rows else ""
     if value.low is None or value.high is None:
         why = value.why or value.note or "no interval"
         parts = [row_note, why if "no interval" in why else f"no interval: {why}"]

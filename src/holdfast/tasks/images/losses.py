@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from holdfast.contract.predictions import groups_of
 from holdfast.core.records import Ints, Outputs
 from holdfast.models.compute.device import on_best_device
 from holdfast.stats.temperature import losses_at
@@ -133,7 +134,7 @@ def forward_images(
         for batch_rows in batches_by_length(examples.lengths, np.arange(len(examples)), tokens):
             pixels = device_batch(task, examples, batch_rows, device)["pixel_values"]
             logits[batch_rows] = network(pixel_values=pixels).float().cpu().numpy()
-    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    groups = groups_of(table)
     known = examples.labels >= 0
     losses = np.where(known, losses_at(logits, np.maximum(examples.labels, 0), 1.0), np.nan)
     return Outputs(examples.rows, examples.labels, logits, losses, groups)

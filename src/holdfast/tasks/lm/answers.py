@@ -17,6 +17,7 @@ from holdfast.contract.inference import (
     encoding_for,
     group_for,
 )
+from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import model_of, open_run
 from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.chats.chat import chats_from_prompts, form_of, load_chats
@@ -99,7 +100,7 @@ class CausalLMPredictor(GenerationPredictor):
 
     def measure(self, examples: EncodedTokens, table: Table) -> TokenOutputs:
         losses, kept = measure_saved(self.network, self.task, examples, best_device())
-        groups = table.column("group") if table.has_groups else None
+        groups = groups_of(table)
         return token_outputs(losses, kept, examples, groups)
 
     def scored(self, table: Table) -> Scores:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from holdfast.contract.predictions import Groups
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
 from holdfast.data.chats.chat import form_of, read_row_turns
@@ -50,10 +51,10 @@ class Prompts:
 
 
 def token_outputs(
-    losses: Floats, kept: Floats, examples: EncodedTokens, groups: Sequence[str] | None
+    losses: Floats, kept: Floats, examples: EncodedTokens, groups: Groups | None
 ) -> TokenOutputs:
     """Measured examples in the form for scoring; ``groups`` are those of the table's rows."""
-    names = None if groups is None else np.asarray(groups, dtype=object)[examples.positions]
+    names = None if groups is None else groups[examples.positions]
     return TokenOutputs(
         examples.rows, losses, kept[:, 0].round().astype(np.int64), kept[:, 1], names
     )

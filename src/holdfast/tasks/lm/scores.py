@@ -21,6 +21,7 @@ from holdfast.contract.fit import (
     TrainingPlan,
     plain_facts,
 )
+from holdfast.contract.predictions import Groups, groups_of
 from holdfast.contract.result import brief, scores_block
 from holdfast.contract.run_folder import MODEL
 from holdfast.contract.written_text import Sample
@@ -108,7 +109,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     assert length is not None
     assert isinstance(task, CausalLM)
     examples = encode(table, tokenizer, length)
-    groups = table.column("group") if table.has_groups else None
+    groups = groups_of(table)
     losses, kept = measure_saved(saved, task, examples, device)
     outputs = token_outputs(losses, kept, examples, groups)
     test = score_tokens(outputs)
@@ -228,7 +229,7 @@ def _observer(request: ScoringRequest, share: float = 1.0) -> Observer:
 
 
 def _measured(
-    finish: ScoringRequest, network: Network, examples: EncodedTokens, groups: list[str] | None
+    finish: ScoringRequest, network: Network, examples: EncodedTokens, groups: Groups | None
 ) -> TokenOutputs:
     task, beginning, share = finish.fitted.job.task, examples.common_prefix, 1.0
     with contextlib.ExitStack() as stack:
@@ -349,7 +350,7 @@ def _few_shot(
     rows = table.take(positions)
     alone, behind, counts = encode_with_shots(rows, tokenizer, length, shots)
     places = np.flatnonzero(np.isin(tuned.rows, alone.rows))
-    groups = rows.column("group") if rows.has_groups else None
+    groups = groups_of(rows)
     new = answer_length(sample.prompts, tokenizer, recipe.generate.max_new_tokens)
     shot_counts = fitted_shots(
         read_row_turns(sample.table),
@@ -372,7 +373,7 @@ def _generated(
     sample: _Sample, tuned: GeneratedTexts, base_texts: GeneratedTexts | None
 ) -> Generated:
     rows = np.asarray(sample.table.column("row"), dtype=np.int64)
-    groups = sample.table.column("group") if sample.table.has_groups else None
+    groups = groups_of(sample.table)
     return Generated(
         rows,
         sample.prompts.sources,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from holdfast.contract.predictions import groups_of
 from holdfast.core.decisions import tick
 from holdfast.core.records import Floats, Ints
 from holdfast.models.generators.average import processors_of
@@ -51,7 +52,7 @@ def read_pairs(
 ) -> TokenOutputs:
     """The losses of every row's target, in the precision of the weights, in order."""
     losses, outputs = measure_saved(network, SequenceToSequence(pad_id), examples, device)
-    groups = np.asarray(table.column("group"), dtype=object) if table.has_groups else None
+    groups = groups_of(table)
     return TokenOutputs(
         examples.rows,
         losses,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, ScoringRequest, ScoringResult, SplitRows, plain_facts
+from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.records import Floats, Scores
 from holdfast.data.table import Table
@@ -60,13 +61,14 @@ class SampledRows:
         return texts_at(self.table, self.examples.kept[self.sample], name)
 
     def generated(self, texts: list[str], untuned: list[str] | None) -> Generated:
+        groups = groups_of(self.table)
         return Generated(
             self.examples.rows[self.sample],
             self.texts("text"),
             self.texts("target"),
             texts,
             untuned,
-            self.texts("group") if self.table.has_groups else None,
+            None if groups is None else list(groups[self.examples.kept[self.sample]]),
             self.tables,
         )
 

@@ -43,14 +43,21 @@ def evaluate_text(block: Mapping[str, Any], columns: int, *, data: str) -> str:
 
 def _scores(block: Mapping[str, Any], data: str, columns: int) -> str:
     """The metrics as a small table; first without the rows seen in training, if there are any."""
-    rows = f"{block['n']} rows of {data}"
+    rows = f"{block['n']} rows of {data}{_units(block)}"
     others = block.get("without_seen")
     lines = [*_warning(block, data, columns)]
     if others is None:
         return "\n".join([rows, "", *lines, *_metrics(block)])
     if others["n"]:
-        lines += [f"{others['n']} rows not seen in training", "", *_metrics(others), ""]
+        unseen = f"{others['n']} rows not seen in training{_units(others)}"
+        lines += [unseen, "", *_metrics(others), ""]
     return "\n".join([*lines, f"{rows}, including those seen in training", "", *_metrics(block)])
+
+
+def _units(block: Mapping[str, Any]) -> str:
+    """Of how many groups or texts the rows are, where intervals count these."""
+    names = [name for name in ("groups", "texts") if name in block]
+    return f", of {count_phrase(block[names[0]], names[0][:-1])}" if names else ""
 
 
 def _start_lines(block: Mapping[str, Any], columns: int) -> list[str]:
@@ -143,8 +150,9 @@ def _warning(block: Mapping[str, Any], data: str, columns: int) -> list[str]:
         copies = trained["copies"] + validation["copies"]
         copied = f" ({copies} of them as duplicates)" if copies else ""
         left = block["without_seen"]["n"]
-        rest = f"Only the other {left} measure performance on new rows"
-        rest = rest if left else "No row is left that the run has not seen"
+        rest = "No row is left that the run has not seen"
+        if left:
+            rest = f"Only the other {left} measure{'s' * (left == 1)} performance on new rows"
         warnings.append(
             f"!! Of {block['n']} rows of {data}, {' and '.join(parts)}{copied}. {rest}."
         )
