@@ -242,13 +242,21 @@ def _report_defect(error: BaseException) -> int:
     return 1
 
 
+# Of the packages that Holdfast requires, those that people leave out or remove for their size.
+REQUIRED_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "scipy")
+
+
 def as_input_error(error: BaseException) -> InputError | None:
     """The input error that ``error`` stands for; ``None`` where it is a bug in Holdfast.
 
     Each entry point translates the errors of its own input (``core.input_errors``); this is the
     outermost translation. It takes only what can never be a bug in Holdfast: a file that the system
-    refuses, exhausted memory, a stream that cannot be written.
+    refuses, exhausted memory, a stream that cannot be written, a package that was removed.
     """
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing in REQUIRED_PACKAGES:
+        rule = f"needs the package {missing}, which is not installed"
+        return MachineError("this command", rule, None, f"pip install {missing}")
     if isinstance(error, MemoryError) or _says_memory(error):
         return MachineError(
             "memory",

@@ -559,11 +559,6 @@ def no_listeners(training_plan: TrainingPlan) -> tuple[Any, ...]:
     return ()
 
 
-def no_sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """For sources without validation or test rows of their own."""
-    return {}, ()
-
-
 def no_watch(loaded: LoadedModel, splits: EncodedSplits, recipe: Recipe, probe_rows: int) -> None:
     """For a task that generates no text."""
     return
@@ -620,8 +615,7 @@ class TaskDefinition(Generic[L, E]):
     or validation rows, in the columns of ``predictions.parquet``. ``load_plain_model`` loads the
     model of a finished run with plain libraries. ``use_runs`` and ``use_fitted`` return a predictor
     for other rows, from finished runs (one, or the average of several) and from a fit.
-    ``given_splits`` names the validation and test rows that a source itself brings, with the
-    reason. ``find_metric`` finds a metric for ``train.metric`` by its name. ``choose_samples``
+    ``find_metric`` finds a metric for ``train.metric`` by its name. ``choose_samples``
     chooses the rows for which texts are generated at the evaluations, or else once, by the best
     checkpoint. ``general`` reads general rows: like the run's own rows (``read``), or differently
     where they may have another form. ``fit_loaded`` adapts the loaded model to a fit's training
@@ -644,7 +638,6 @@ class TaskDefinition(Generic[L, E]):
     use_runs: Callable[[Sequence[Path]], TaskPredictor]
     use_fitted: Callable[[FittedModel], TaskPredictor]
     listeners: Callable[[TrainingPlan], tuple[Any, ...]] = no_listeners
-    given_splits: Callable[[DataPart], tuple[dict[str, str], tuple[Decision, ...]]] = no_sides
     find_metric: Callable[[str], Metric] = find_metric
     choose_samples: Callable[[L, EncodedSplits, Recipe, int], WrittenSamples | None] = no_watch
     general: Callable[[Read, str, DataPart, Table], Table] = as_own

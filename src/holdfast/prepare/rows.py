@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from holdfast.augment.registry import check_enrich, input_type, requested_enrichments
-from holdfast.contract.fit import TaskDefinition
 from holdfast.contract.inference import within_limits
 from holdfast.core.decisions import decisions_and_findings, notify, record_decisions
 from holdfast.core.errors import RecipeError
@@ -24,29 +22,27 @@ from holdfast.core.records import Decision, Finding
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import LABELLED_TEXT_TASKS
 from holdfast.data.load import read_unlabelled_texts, refuse_test_rows
-from holdfast.data.readers.hub import HubName, parse_hub_name, split_names
 from holdfast.data.table import Splits, Table
 from holdfast.duplicates.duplicates import Duplicates, combine_tables, duplicates_of
 from holdfast.methods.conflicts import check_conflicts
 from holdfast.methods.optimizers import OPTIMIZERS, SCHEDULES
 from holdfast.methods.registry import check_methods
-from holdfast.models.base import LoadedModel
 from holdfast.plan.defaults import conflict_query
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.base_model import check_candidates
 from holdfast.prepare.clean import clean_like_run, clean_texts, clean_training, resolve_cleaning
+from holdfast.prepare.given_files import given_files
 from holdfast.prepare.missing_files import refuse_missing_sources
 from holdfast.prepare.split_options import split_strategy
 from holdfast.quality.clean.apply import CleaningPlan, plan_cleaning
 from holdfast.quality.runner import audit_table
-from holdfast.recipe import DataPart, Recipe
+from holdfast.recipe import Recipe
 from holdfast.recipe.parts import SplitShares
 from holdfast.split.split_table import split_table
 from holdfast.tasks import task_definition
 from holdfast.tasks.generation.samples import execution_of, with_tables
 from holdfast.training.listeners.alerts import address_of
 from holdfast.training.listeners.trackers import check_trackers
-from holdfast.training.task import Examples
 
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES}
 CODE = "code that runs"
@@ -179,7 +175,7 @@ def _read_all(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str
     table = read(str(data.path), None)
     notify(*table.decisions, *table.findings)
     audited = audit_table(table)
-    files_by_split, companions = given_files(data, definition)
+    files_by_split, companions = given_files(data, recipe.task)
     notify(*companions)
     given = {name: read(source, table) for name, source in files_by_split.items()}
     table, given, audited, changed = clean_texts(table, given, audited, treatments)
@@ -222,41 +218,6 @@ def _unlabelled_texts(recipe: Recipe, table: Table, given: Mapping[str, Table]) 
     texts_table = clean_like_run(read_unlabelled_texts(path, table, recipe.data.encoding), recipe)
     rows = combine_tables(table, {**given, "unlabelled": texts_table}, recipe.seed)
     return distinct_texts(texts_table, rows.duplicates, rows.mask("unlabelled"), recipe.seed)
-
-
-def given_files(
-    data: DataPart, definition: TaskDefinition[LoadedModel, Examples]
-) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """The given validation and test rows: named by the recipe, else provided by the source itself
-    or the hub data set."""
-    given = {name: path for name, path in (("valid", data.valid), ("test", data.test)) if path}
-    from_source, reasons = definition.given_splits(data)
-    if from_source:
-        reasons_kept = tuple(r for r in reasons if r.what.partition(" ")[0] not in given)
-        return {**from_source, **given}, reasons_kept
-    hub = parse_hub_name(str(data.path))
-    if hub is None or Path(str(data.path)).exists() or hub.split not in (None, "train"):
-        return given, ()
-    decisions = []
-    for split_name, split in hub_splits(hub, data.config).items():
-        if split_name not in given:
-            given[split_name] = split
-            because = "the hub data set has its own split of this name"
-            decisions.append(Decision(f"{split_name} rows", split, because))
-    return given, tuple(decisions)
-
-
-def hub_splits(hub: HubName, config: str | None) -> dict[str, str]:
-    """The data set's own validation and test splits, as ``name:config@split``."""
-    config = config or hub.config
-    names = split_names(HubName(hub.name, config))
-    stem = hub.name + (f":{config}" if config else "")
-    candidates = {"valid": ("validation", "valid", "dev"), "test": ("test",)}
-    names_found = {
-        split_name: next((n for n in options if n in names), None)
-        for split_name, options in candidates.items()
-    }
-    return {split_name: f"{stem}@{name}" for split_name, name in names_found.items() if name}
 
 
 CHECK = "unlabelled_rows"

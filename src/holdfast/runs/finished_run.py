@@ -36,7 +36,7 @@ from holdfast.data.source import read_source
 from holdfast.data.table import Table
 from holdfast.data.tags.sentences import from_conll, read_tagged
 from holdfast.prepare.clean import clean_like_run
-from holdfast.prepare.rows import given_files
+from holdfast.prepare.given_files import given_files
 from holdfast.recipe import DataPart, Recipe, read_recipe
 from holdfast.split.split_table import text_keys
 from holdfast.tasks import task_definition
@@ -57,7 +57,7 @@ def run_tables(recipe: Recipe) -> dict[str, Table]:
     data, definition = recipe.data, task_definition(recipe.task)
     with within_limits(data):
         main = definition.read(str(data.path), data, None)
-        given, _ = given_files(data, definition)
+        given, _ = given_files(data, recipe.task)
         tables = {
             "source": main,
             **{s: definition.read(path, data, main) for s, path in given.items()},

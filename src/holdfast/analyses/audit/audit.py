@@ -27,9 +27,9 @@ from holdfast.data.raw import source_path
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CombinedRows
 from holdfast.plan.language import language_findings, sample_texts
-from holdfast.prepare.rows import check_names
 from holdfast.quality.check import CheckExample, CheckResult
 from holdfast.quality.checks import all_checks
+from holdfast.quality.clean.apply import plan_cleaning
 from holdfast.quality.clean.texts import mask_personal
 from holdfast.quality.label_ranking import rank_for_labelling
 from holdfast.quality.leaks import duplicate_groups, pair_leaks
@@ -193,6 +193,20 @@ def _finding_json(finding: Finding) -> dict[str, Any]:
 SHOWN = 8
 
 
+# Parts of a recipe with names of what is trained with.
+TRAINING_PARTS = ("train", "methods", "enrich", "track", "alert")
+
+
+def _check_names(recipe: Recipe) -> None:
+    """``check_names``, which loads PyTorch, if the recipe says how to train."""
+    plan_cleaning(recipe.treat)
+    usual = Recipe()
+    if any(getattr(recipe, part) != getattr(usual, part) for part in TRAINING_PARTS):
+        from holdfast.prepare.rows import check_names
+
+        check_names(recipe)
+
+
 def audit(
     recipe: Recipe,
     against: Sequence[str] = (),
@@ -214,7 +228,7 @@ def audit(
         decisions.extend([event] if isinstance(event, Decision) else [])
         forward(event)
 
-    check_names(recipe)
+    _check_names(recipe)
     # Nothing is trained, so no base model is chosen.
     recipe = recipe.with_changes(model={"name": recipe.model.name_or_embedded})
     with within_limits(recipe.data), decisions_to(record):

@@ -36,7 +36,7 @@ from holdfast.data.source import read_source, refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.plan.task import resolve_task_from_rows
-from holdfast.prepare.rows import given_files
+from holdfast.prepare.given_files import given_files
 from holdfast.quality.tokens import CHECKS
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
@@ -85,7 +85,7 @@ def read_rows(recipe: Recipe, against: Sequence[str], names: Mapping[str, str]) 
     notify(*task_decisions)
     table = _source(recipe)
     notify(*table.decisions)
-    split_paths, decisions = given_files(recipe.data, task_definition(recipe.task))
+    split_paths, decisions = given_files(recipe.data, recipe.task)
     notify(*decisions)
     splits = {name: _other(recipe, path, table) for name, path in split_paths.items()}
     against_tables = {
@@ -136,7 +136,7 @@ def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str])
             prominent=True,
         ),
     )
-    paths, decisions = given_files(data, task_definition(recipe.task))
+    paths, decisions = given_files(data, recipe.task)
     notify(*decisions)
     splits = {name: read(path)[0] for name, path in paths.items()}
     against_tables = {names.get(path, path): read(path)[0] for path in dict.fromkeys(against)}

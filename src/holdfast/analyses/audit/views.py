@@ -12,14 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.audit.fold_predictions import (
-    fold_log_probabilities,
-    refuse_untunable,
-    tuned_log_probabilities,
-)
 from holdfast.analyses.audit.rows import AuditRows
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
+from holdfast.core.packages import need_packages
 from holdfast.core.records import Decision, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, IMAGE_TASKS
@@ -73,6 +69,9 @@ def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
         rule = "exclude each other: use fine-tuned features, or the folds of a run"
         raise RecipeError("audit.tuned and audit.folds", rule, None, "Leave one of them out.")
     if audit_rows.recipe.audit.tuned:
+        # PyTorch is loaded only where a model is used.
+        from holdfast.analyses.audit.fold_predictions import refuse_untunable
+
         refuse_untunable(audit_rows.recipe, audit_rows.table)
     rows = TableRows(audit_rows.table, audit_rows.other_columns["source"])
     progress("searching for duplicates", None, None)
@@ -119,12 +118,14 @@ def _read_by_model(
     audit_rows: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
 ) -> tuple[list[Any], dict[str, str]]:
     """The rows as the model reads them: as feature vectors and as tokens."""
-    from holdfast.prepare.embedding import load_encoder
-
     settings = audit_rows.recipe.audit
     if not settings.rows:
         why = "audit.rows is 0, so no model was used"
         return [], {Embedded.__name__: why, Tokenized.__name__: why}
+    install, otherwise = "torch transformers", "add --set audit.rows=0, for checks without a model"
+    need_packages("audit", "torch", "transformers", install=install, otherwise=otherwise)
+    from holdfast.prepare.embedding import load_encoder
+
     progress("loading the model", None, None)
     encoder, decisions = load_encoder(audit_rows.recipe)
     notify(*decisions)
@@ -185,8 +186,12 @@ def _embedded(
     }
     tuned = None
     if audit_rows.recipe.audit.tuned:
+        from holdfast.analyses.audit.fold_predictions import tuned_log_probabilities
+
         tuned = tuned_log_probabilities(rows, audit_rows.recipe, encoder.name, seconds, progress)
     if audit_rows.recipe.audit.folds:
+        from holdfast.analyses.audit.fold_predictions import fold_log_probabilities
+
         tuned = fold_log_probabilities(rows, Path(audit_rows.recipe.audit.folds))
     return Embedded(
         rows,

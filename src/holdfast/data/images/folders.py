@@ -61,16 +61,17 @@ def split_folder(folder: Path, split: str) -> Path | None:
     return parts[split]
 
 
-def given_splits(source: str | Path) -> dict[str, str]:
-    """The folder's own validation and test images, logged as decisions."""
+def given_splits(source: str | Path) -> tuple[dict[str, str], tuple[Decision, ...]]:
+    """The folder's own validation and test images."""
     folder = source_path(source)
     if not folder.is_dir():
-        return {}
+        return {}, ()
     parts = {split: split_folder(folder, split) for split in ("valid", "test")}
     split_paths = {side: str(part) for side, part in parts.items() if part is not None}
     because = "the folder has a subfolder of this name next to its training folder"
-    notify(*(Decision(f"{side} rows", part, because) for side, part in split_paths.items()))
-    return split_paths
+    return split_paths, tuple(
+        Decision(f"{side} rows", part, because) for side, part in split_paths.items()
+    )
 
 
 def list_images(

@@ -17,8 +17,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.discovery import user_path
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding, Ints
-from holdfast.core.tasks import CLASSIFICATION_TASKS, LABELLED_TEXT_TASKS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, IMAGE_TASKS, LABELLED_TEXT_TASKS
 from holdfast.core.wording import count_phrase
+from holdfast.data.images.folders import given_splits
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import combine_tables
@@ -151,7 +152,8 @@ def _read(recipe: Recipe) -> tuple[Table, dict[str, Table]]:
     """The rows of the source, and ``test`` rows that were given."""
     definition, data = task_definition(recipe.task), recipe.data
     table = definition.read(str(data.path), data, None)
-    test = data.test or definition.given_splits(data)[0].get("test")
+    is_folder = recipe.task in IMAGE_TASKS and data.test is None
+    test = given_splits(str(data.path))[0].get("test") if is_folder else data.test
     if test is None:
         return table, {}
     test_data = recipe.with_changes(data={"path": test, "test": None}).data

@@ -29,7 +29,7 @@ from holdfast.contract.inference import (
     label_for,
 )
 from holdfast.contract.run_folder import MODEL, model_of, need_run
-from holdfast.core.decisions import decisions_in, decisions_to, record_decisions
+from holdfast.core.decisions import decisions_to
 from holdfast.core.records import Decision, Finding, Floats, Outputs
 from holdfast.data.images.decode import thumbnail
 from holdfast.data.images.folders import given_splits, list_images
@@ -84,17 +84,12 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
         return load_images(
             source, data.row_options(text=path, label=columns.label, classes=like.classes)
         )
-    given = len({name for name in ("test", "valid") if getattr(data, name)} | {*sides(data)[0]})
+    named = {name for name in ("test", "valid") if getattr(data, name)}
+    given = len(named | {*given_splits(str(data.path))[0]})
     rare_below = max(2, 3 - given)
     options = data.row_options(text=_path(data), rare=data.rare, rare_below=rare_below)
     table = load_images(source, options)
     return replace(table, decisions=(*_what(source, table), *table.decisions))
-
-
-def sides(data: DataPart) -> tuple[dict[str, str], tuple[Decision, ...]]:
-    """The folder's own validation and test splits, where it has them."""
-    with record_decisions() as log:
-        return given_splits(str(data.path)), decisions_in(log)
 
 
 def load(recipe: Recipe, table: Table) -> LoadedVision:
@@ -306,5 +301,4 @@ DEFINITION = TaskDefinition(
     load_plain_model=load_plain_model,
     use_runs=use_runs,
     use_fitted=use_fitted,
-    given_splits=sides,
 )
