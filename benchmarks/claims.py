@@ -405,6 +405,15 @@ def runs(lines: Lines) -> str:
     return str(len(lines))
 
 
+def seeds(lines: Lines) -> str:
+    return str(len({line["seed"] for line in lines}))
+
+
+def hours(field: str) -> Column:
+    """The sum of ``field``, which is in seconds, in hours."""
+    return lambda lines: f"{sum(line[field] for line in lines) / 3600:.1f}"
+
+
 def table(
     by: Mapping[str, str], columns: Mapping[str, Column], heading: str = "", **wanted: Any
 ) -> Section:

@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, grid, run_command
-from claims import Claim, Line, Lines, average, described, pick, runs, share, table
+from claims import Claim, Line, Lines, average, described, hours, pick, runs, seeds, share, table
 from fresh_verdicts import labels, remarks
 from make_base_models import cache_folder
 from peers.task_arms import adapter_settings, write_task_recipe
@@ -253,7 +253,12 @@ CLAIM = Claim(
                 "of the kept checkpoint": average("pool_kept", digits=2),
                 "lowest": average("pool_least", digits=2),
             },
-        )(counted(with_judged(lines)))
+        )(counted(with_judged(lines))),
+        table(
+            {"model": "Model"},
+            {"Runs": runs, "Seeds": seeds, "Hours, one thread each": hours("seconds")},
+            "Effort",
+        ),
     ],
     wrong_ones,
     command="python benchmarks/language_verdicts.py --part small --jobs 2",

@@ -16,6 +16,7 @@ from holdfast.contract.inference import InferenceOptions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.fits.fit import fit
+from holdfast.prepare.given_files import given_files
 from holdfast.prepare.model import prepare
 from holdfast.recipe import override
 from holdfast.recipe.parts import Task
@@ -90,7 +91,7 @@ def test_reading_gives_the_same_rows_again_alone_and_like_another(sample: Any) -
 
 
 def test_sides_that_a_source_brings_are_named_with_reasons(sample: Any) -> None:
-    sides, decisions = sample.definition.given_splits(sample.recipe.data)
+    sides, decisions = given_files(sample.recipe.data, sample.definition.name)
     assert set(sides) <= {"valid", "test"}
     assert bool(sides) == bool(decisions)
 

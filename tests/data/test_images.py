@@ -169,8 +169,7 @@ def test_deep_pictures_keep_their_order(mode: str, tmp_path: Path) -> None:
 def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
     for part in ("train", "val", "test"):
         fill(tmp_path / "pets" / part)
-    with record_decisions() as reasons:
-        sides = given_splits(tmp_path / "pets")
+    sides, reasons = given_splits(tmp_path / "pets")
     assert {side: Path(p).name for side, p in sides.items()} == {"valid": "val", "test": "test"}
     assert [r.what for r in reasons] == ["valid rows", "test rows"]
     assert load_images(tmp_path / "pets").source == str(tmp_path / "pets" / "train")
@@ -178,7 +177,7 @@ def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     folder = fill(tmp_path / "traffic", 3, ("car", "test", "train"))
-    assert given_splits(folder) == {}
+    assert given_splits(folder) == ({}, ())
     assert load_images(folder).classes == ("car", "test", "train")
 
 

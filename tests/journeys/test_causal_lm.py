@@ -327,6 +327,15 @@ def test_the_base_model_is_scored_on_the_same_rows(
     assert all(torch.equal(base[n], weight) for n, weight in pretrained.state_dict().items())
     text = holdfast("evaluate", run, few, "--start").out
     assert "fine-tuned minus base model" in " ".join(text.split())
+    # Of rows that the run has partly seen, the gain on the others is given, and shown.
+    mixed = tmp_path / "mixed.jsonl"
+    mixed.write_text(sums.read_text().rstrip() + "\n" + few.read_text())
+    block = json.loads(holdfast("evaluate", run, mixed, "--start", "--json").out)
+    unseen, all_rows = block["start"]["without_seen"], block["start"]["loss_difference"]
+    assert unseen["loss_difference"]["n"] == block["without_seen"]["n"]
+    assert 0 < block["without_seen"]["n"] < all_rows["n"] == block["n"]
+    text = " ".join(holdfast("evaluate", run, mixed, "--start").out.split())
+    assert f"same {block['without_seen']['n']} rows not seen in training:" in text
 
 
 def test_a_run_may_leave_out_what_it_measures_beside_the_score(

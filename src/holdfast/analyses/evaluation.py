@@ -39,7 +39,7 @@ from holdfast.contract.predictions import (
 )
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import HoldfastError, RecipeError, RunError
-from holdfast.core.records import Estimate, Ints
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.run_files import read_result
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import p_value_phrase
@@ -113,10 +113,8 @@ def evaluation_block(
     block = score().to_json() | unit_counts(table)
     if predictor.ensemble is not None:
         block["ensemble"] = predictor.ensemble
-    if start:
-        block["start"] = _start_block(predictor, table)
     if not predictor.runs:
-        return block
+        return block | ({"start": _start_block(predictor, table, None)} if start else {})
     # The runs' own sources are read again, to find duplicates.
     with advising(), within_limits(predictor.part, options.limits):
         overlap = find_known_rows(predictor.runs, table)
@@ -124,6 +122,8 @@ def evaluation_block(
     if overlap.unseen is not None and len(overlap.unseen) < len(table):
         unseen_counts = unit_counts(table.take(overlap.unseen))
         block["without_seen"] = score(overlap.unseen).to_json() | unseen_counts
+    if start:
+        block["start"] = _start_block(predictor, table, overlap.unseen)
     block["against_run"] = against_run(predictor, table, overlap, block)
     if predictor.rule is not None:
         block["threshold"] = _threshold_block(predictor, predictor.rule, table, overlap.unseen)
@@ -168,21 +168,29 @@ def _check_start(predictor: Predictor) -> None:
         raise RecipeError("--start", "needs one run", len(model.networks), "Name one run.")
 
 
-def _start_block(predictor: Predictor, table: Table) -> dict[str, Any]:
-    """The score of the base model on these rows, and how much lower the run's loss per token is:
-    paired by row, or by group."""
+def _start_block(predictor: Predictor, table: Table, unseen: Ints | None) -> dict[str, Any]:
+    """The score of the base model on these rows, and how much lower the run's loss per token is;
+    also on the ``unseen`` rows alone, if the run has seen some."""
     model = predictor.model
     assert isinstance(model, GenerationPredictor)
     with predictor.alone():
         tuned = model.row_losses(table)
         with untuned_predictor(model) as base:
             score, untuned = base.scored(table).to_json(), base.row_losses(table)
-    known = np.isfinite(tuned) & np.isfinite(untuned)
-    codes = group_codes_of(table.take(np.flatnonzero(known)))
+    block = {**score, **_loss_difference(tuned, untuned, table, np.arange(len(table)))}
+    if unseen is not None and 0 < len(unseen) < len(table):
+        block["without_seen"] = _loss_difference(tuned, untuned, table, unseen)
+    return block
+
+
+def _loss_difference(tuned: Floats, untuned: Floats, table: Table, rows: Ints) -> dict[str, Any]:
+    """Tuned minus untuned losses at these positions, paired by row, or by group."""
+    known = rows[np.isfinite(tuned[rows]) & np.isfinite(untuned[rows])]
+    codes = group_codes_of(table.take(known))
     difference = paired_t(tuned[known], untuned[known], groups=codes)
     low, high = (one if np.isfinite(one) else None for one in (difference.low, difference.high))
     gap = Estimate(difference.value, low, high)
-    return {**score, "loss_difference": {**gap.to_json(), "n": int(known.sum())}}
+    return {"loss_difference": {**gap.to_json(), "n": len(known)}}
 
 
 def _threshold_block(

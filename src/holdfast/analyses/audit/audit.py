@@ -254,7 +254,9 @@ def _run_checks(
     # The text of an image is its path.
     texts = [] if recipe.task in IMAGE_TASKS else sample_texts(table, recipe.seed)
     language = language_findings(recipe.model.name, texts)
-    reading = tuple(CheckResult(finding) for finding in (*table.findings, *language))
+    reading = tuple(
+        CheckResult(finding) for finding in (*table.findings, *views.findings, *language)
+    )
     ranked = sorted(
         (*results.results, *reading),
         key=lambda one: (SEVERITY_ORDER[one.finding.severity], -one.finding.score),

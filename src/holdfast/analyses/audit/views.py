@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.audit.rows import AuditRows
+from holdfast.analyses.audit.tokenized import MOST_CHECKED
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.packages import need_packages
-from holdfast.core.records import Decision, Ints
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS, IMAGE_TASKS
 from holdfast.data.chats.chat import form_of
+from holdfast.data.chats.turns import choose_template
 from holdfast.data.images.decode import read_image
 from holdfast.data.table import Table
 from holdfast.data.texts.general import passages
@@ -29,6 +31,8 @@ from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.words import RowTexts
 from holdfast.quality.inflation import ProbeInflationEstimator
 from holdfast.quality.reference_texts import filler_texts
+from holdfast.quality.token_rows import MASKED, TokenRow, spread
+from holdfast.quality.tokens import check_tokens
 from holdfast.quality.views import (
     Embedded,
     Images,
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
     from holdfast.prepare.embedding import Encoder, Vectors
 
+NO_LIMIT = 1 << 30
 # The current step, how much of it is done, and its total; ``None`` if unknown.
 Progress = Callable[[str, int | None, int | None], None]
 
@@ -52,11 +57,13 @@ Progress = Callable[[str, int | None, int | None], None]
 @dataclass(frozen=True)
 class Views:
     """``available`` views; ``missing`` says why others were not made, by the name of their type;
-    ``all_rows`` are all rows with their duplicates."""
+    ``all_rows`` are all rows with their duplicates; ``findings`` are of the rows as tokens of a
+    language model."""
 
     available: tuple[Any, ...]
     missing: Mapping[str, str] = field(default_factory=dict)
     all_rows: CombinedRows | None = None
+    findings: tuple[Finding, ...] = ()
 
     def get(self, view_type: type) -> Any:
         """The view of this type, or ``None``."""
@@ -99,13 +106,13 @@ def make_views(audit_rows: AuditRows, progress: Progress) -> Views:
             image_sample(rows),
         )
         return Views(image_views, missing, all_rows)
-    views, reasons = _read_by_model(audit_rows, rows, all_rows.duplicates, progress)
+    views, reasons, findings = _read_by_model(audit_rows, rows, all_rows.duplicates, progress)
     embedded = next((view for view in views if isinstance(view, Embedded)), None)
     if embedded is not None:
         copies_view = replace(copies_view, inflation=ProbeInflationEstimator(embedded))
     of_texts = dict.fromkeys((Images.__name__, ImageSample.__name__), "the rows are texts")
     missing |= {**reasons, **of_texts}
-    return Views((rows, ThoroughRows(rows), copies_view, *views), missing, all_rows)
+    return Views((rows, ThoroughRows(rows), copies_view, *views), missing, all_rows, findings)
 
 
 def _pictures(rows: TableRows, other_tables: Mapping[str, Table] = MappingProxyType({})) -> Images:
@@ -116,12 +123,13 @@ def _pictures(rows: TableRows, other_tables: Mapping[str, Table] = MappingProxyT
 
 def _read_by_model(
     audit_rows: AuditRows, rows: TableRows, copies: Duplicates, progress: Progress
-) -> tuple[list[Any], dict[str, str]]:
-    """The rows as the model reads them: as feature vectors and as tokens."""
+) -> tuple[list[Any], dict[str, str], tuple[Finding, ...]]:
+    """The rows as the model reads them: as feature vectors and as tokens, with the faults of chats
+    as tokens."""
     settings = audit_rows.recipe.audit
     if not settings.rows:
         why = "audit.rows is 0, so no model was used"
-        return [], {Embedded.__name__: why, Tokenized.__name__: why}
+        return [], {Embedded.__name__: why, Tokenized.__name__: why}, ()
     install, otherwise = "torch transformers", "add --set audit.rows=0, for checks without a model"
     need_packages("audit", "torch", "transformers", install=install, otherwise=otherwise)
     from holdfast.prepare.embedding import load_encoder
@@ -142,8 +150,8 @@ def _read_by_model(
         )
         notify(Decision("rows read by the model", f"{len(sample):,}", because, prominent=True))
     embedded = _embedded(audit_rows, part, encoder, progress)
-    tokens, why = _tokenized(audit_rows, part, encoder)
-    return [embedded, *tokens], {Tokenized.__name__: why} if why else {}
+    tokens, why, findings = _tokenized(audit_rows, part, encoder)
+    return [embedded, *tokens], {Tokenized.__name__: why} if why else {}, findings
 
 
 def _sample(table: Table, copies: Duplicates, most: int) -> Ints | None:
@@ -234,16 +242,19 @@ def _spread_sample(table: Table, most: int) -> Table:
 
 def _tokenized(
     audit_rows: AuditRows, rows: TableRows, encoder: Encoder
-) -> tuple[list[Tokenized], str]:
-    """Lengths and unknown tokens by the model to be trained, or why they are not known."""
+) -> tuple[list[Tokenized], str, tuple[Finding, ...]]:
+    """Lengths and unknown tokens by the model to be trained, or why they are not known; the faults
+    of chats as tokens."""
     model = audit_rows.recipe.model
     tokenizer, limit = encoder.tokenizer, encoder.max_length
     name = _name_for_readers(encoder.name)
     if audit_rows.recipe.task in GENERATIVE_TASKS:
         if model.name == encoder.name:
-            return [], (
+            return (
+                [],
                 f"{name} is not a generative model: name the model to train with --set "
-                "model.name=NAME"
+                "model.name=NAME",
+                (),
             )
         from holdfast.models.loading.source import find_model
         from holdfast.models.loading.tokenizer import (
@@ -264,8 +275,54 @@ def _tokenized(
                 source.folder, config, tokenizer, model.max_length, most=most
             )
         except (ModelError, AttributeError) as error:
-            return [], f"the tokens of {name} cannot be counted: {error}"
-    return [_count_tokens(rows, tokenizer, limit, name)], ""
+            return [], f"the tokens of {name} cannot be counted: {error}", ()
+    counted = _count_tokens(rows, tokenizer, limit, name)
+    if audit_rows.recipe.task not in DECODER_TASKS:
+        return [counted], "", ()
+    form, template = form_of(rows.table), audit_rows.recipe.data.template
+    if form == "text":
+        # A plain text becomes blocks of that length, and loses no token.
+        return [replace(counted, chats=np.minimum(counted.lengths, limit))], "", ()
+    try:
+        tokenizer.chat_template, reason = choose_template(tokenizer, form, template)
+        lengths, findings = _chats_as_tokens(rows.table, tokenizer, limit)
+    except RecipeError as error:
+        # ``train`` would stop here.
+        because = f"{error.what} {error.rule}"
+        found = Finding(
+            "unusable_template", "error", 1.0, len(rows.table), (), because, error.remedy
+        )
+        return [], f"the chats cannot be rendered: {because}", (found,)
+    notify(reason)
+    return [replace(counted, chats=lengths)], "", findings
+
+
+def _chats_as_tokens(
+    table: Table, tokenizer: PreTrainedTokenizerBase, limit: int
+) -> tuple[Ints, tuple[Finding, ...]]:
+    """The length [n] of each chat as it is trained, before truncation, and the faults of what is
+    left of the chats, of ``MOST_CHECKED`` at most."""
+    from holdfast.tasks.lm.losses import encode
+    from holdfast.tasks.lm.task import truncation
+
+    lengths = np.zeros(len(table), dtype=np.int64)
+    whole = encode(table, tokenizer, NO_LIMIT)
+    lengths[whole.positions] = whole.lengths
+    read = encode(table, tokenizer, limit)
+    starts = zip(read.offsets[:-1], read.offsets[1:], read.rows, strict=True)
+    examples = [
+        TokenRow(
+            int(row),
+            read.ids[begin:end],
+            np.where(read.targets[begin:end], read.ids[begin:end], MASKED),
+            np.ones(end - begin, dtype=bool),
+        )
+        for begin, end, row in starts
+    ]
+    found = check_tokens(spread(examples, MOST_CHECKED), tokenizer)
+    # Chats that are cut and keep an answer are those of ``truncated_texts``.
+    lost = truncation(read, limit, "source") if read.left_out else ()
+    return lengths, (*lost, *found)
 
 
 def _count_tokens(

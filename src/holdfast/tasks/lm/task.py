@@ -226,13 +226,19 @@ def show_example(examples: EncodedTokens, loaded: LoadedCausal) -> tuple[Decisio
 
 
 def check_examples(examples: EncodedTokens, loaded: LoadedModel, split: str) -> tuple[Finding, ...]:
+    """See ``truncation``."""
+    assert loaded.max_length is not None
+    return truncation(examples, loaded.max_length, split)
+
+
+def truncation(examples: EncodedTokens, max_length: int, split: str) -> tuple[Finding, ...]:
     """A finding for rows of a split that were truncated; the worse one where no answer is left of
     some, which are not trained or scored."""
     total, cut = max(1, len(examples.table_rows)), int(examples.cut.sum())
     lost = len(examples.left_out)
     if not cut and not lost:
         return ()
-    share, limit = max(cut, lost) / total, f"{loaded.max_length:,} tokens"
+    share, limit = max(cut, lost) / total, f"{max_length:,} tokens"
     because = (
         f"{count_phrase(cut, f'{split} row is', f'{split} rows are')} longer than {limit} and "
         f"truncated there ({percent_phrase(cut / total, 1)})"

@@ -65,14 +65,15 @@ def _start_lines(block: Mapping[str, Any], columns: int) -> list[str]:
     start = block.get("start")
     if start is None:
         return []
-    gap = start["loss_difference"]
+    unseen = start.get("without_seen")
+    gap, which = (unseen or start)["loss_difference"], " not seen in training" if unseen else ""
     limits = (
         ""
         if gap["low"] is None
         else f" (95 % CI {signed(gap['low'], '+.3f')} to {signed(gap['high'], '+.3f')})"
     )
     sentence = (
-        f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows: "
+        f"Loss per token, fine-tuned minus base model, on the same {gap['n']} rows{which}: "
         f"{signed(gap['value'], '+.3f')}{limits}. Below 0, the fine-tuned model has the lower loss."
     )
     return ["", "base model", "", *_metrics(start), "", *wrap(sentence, columns)]

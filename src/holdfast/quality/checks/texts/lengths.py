@@ -64,21 +64,24 @@ _SERIOUS_CUT_SHARE = 0.05
 )
 def truncated_texts(view: Tokenized) -> CheckResult | None:
     """Counts the texts with more tokens than the model's limit, and the share of all tokens that is
-    truncated. It is a warning from 5 % of the rows on. Score: the share of the rows."""
-    over = np.flatnonzero(view.lengths > view.limit)
+    truncated. Chats count with their answers, as they are trained; plain texts of a language model
+    are cut into blocks, and never truncated. It is a warning from 5 % of the rows on. Score: the
+    share of the rows."""
+    lengths = view.trained_lengths
+    over = np.flatnonzero(lengths > view.limit)
     if not len(over):
         return None
-    order = over[np.argsort(-view.lengths[over], kind="stable")]
-    cut = float((view.lengths[over] - view.limit).sum() / view.lengths.sum())
+    order = over[np.argsort(-lengths[over], kind="stable")]
+    cut = float((lengths[over] - view.limit).sum() / lengths.sum())
     ids = view.rows.ids
-    share = len(over) / len(view.lengths)
-    notes = (CheckExample(int(ids[at]), f"{view.lengths[at]} tokens") for at in order[:20])
+    share = len(over) / len(lengths)
+    notes = (CheckExample(int(ids[at]), f"{lengths[at]} tokens") for at in order[:20])
     return result(
         ids[order[:100]],
         f"{count_phrase(len(over), 'text')} ({percent_phrase(share, 1)} of the rows) "
         f"{'is' if len(over) == 1 else 'are'} longer than the {view.limit} tokens that "
         f"{view.model} reads: {percent_phrase(cut, 1)} of all tokens are truncated, "
-        f"in the longest text {view.lengths[order[0]] - view.limit} of {view.lengths[order[0]]}",
+        f"in the longest text {lengths[order[0]] - view.limit} of {lengths[order[0]]}",
         "If the end of the texts matters, raise model.max_length, use a model with a longer "
         "context, or shorten the texts.",
         score=share,
