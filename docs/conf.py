@@ -3,6 +3,10 @@
 The source folder is the root of the repository, so that a link between two pages leads to the same
 page on the site and in the repository. The references of commands and of the Python API are
 generated from the code.
+
+Why Sphinx: it reads the docstrings, makes no request outside, searches offline, and fails on a
+link that leads nowhere. Material for MkDocs ends in 2027, and its successor, Zensical, was at
+version 0.1 when this was chosen.
 """
 
 from __future__ import annotations

@@ -28,6 +28,15 @@ def test_the_table_of_results_holds_good_and_bad_and_links_each_line(root: Path)
         assert (root / link[1]).exists()
 
 
+def test_the_readme_is_short(root: Path) -> None:
+    """At most 900 words beside its code and tables, and two sentences that say what it is."""
+    text = re.sub(r"```.*?```|<!--.*?-->", "", (root / "README.md").read_text("utf-8"), flags=re.S)
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    assert len(re.sub(r"\]\([^)]*\)", "]", prose).split()) <= 900
+    introduction = prose.split("![", 1)[0].split("\n", 1)[1]
+    assert len(re.findall(r"\.(?=\s|$)", introduction)) == 2
+
+
 def test_no_page_of_the_docs_links_to_a_claim_that_is_not_there(root: Path) -> None:
     for page in [*(root / "docs").glob("*.md"), root / "README.md"]:
         for link in re.findall(r"benchmarks/results/[\w-]+\.md", page.read_text("utf-8")):
