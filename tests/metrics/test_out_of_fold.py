@@ -60,6 +60,18 @@ def test_every_interval_is_wider_and_the_values_are_the_same() -> None:
         assert found.extra["per_class"][name]["f1"].low <= lines["f1"].low
 
 
+def test_the_lower_limit_of_the_loss_is_that_of_a_loss_that_falls() -> None:
+    """Models of two folds have seen half the rows, of ten nine tenths: L(n) = L(m) (m/n)^s."""
+    one = Estimate(0.6, 0.5, 0.7, 0.95)
+    for folds in (2, 10):
+        found, half = widened(one, "loss", folds), 0.1 * np.sqrt(1 + folds / (folds - 1))
+        grown = 0.6 * (1 - 1 / folds) ** scoring.SLOPE
+        assert (found.low, found.high) == pytest.approx((grown - half, 0.6 + half))
+        # A user's metric of this name may change in either direction.
+        of_user = widened(one, "loss", folds, (0.0, np.inf))
+        assert (of_user.low, of_user.high) == pytest.approx((0.6 - half, 0.6 + half))
+
+
 def test_limits_end_where_a_metric_does_and_none_is_made_up() -> None:
     certain = widened(Estimate(0.98, 0.9, 1.0), "f1_macro", 5)
     assert certain.low == pytest.approx(0.98 - np.sqrt(scoring.RATE_EFFECT) * 0.08)

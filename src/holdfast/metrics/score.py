@@ -18,9 +18,9 @@ on 100 to 300 rows it covered the truth in 82 to 91 of 100 cases (2104.00673 exp
 Two corrections are made. Rates that rise with the number of rows (accuracy, precision, recall, F1
 …) have the interval of n ÷ ``RATE_EFFECT`` rows. Its upper limit is that of a model trained on all
 rows whose error falls as n^−``SLOPE``: these rows do not show how steep the learning curve is, so
-the lower limit assumes a flat one. The loss and user metrics, which may change with the number of
-rows in either direction, have Nadeau and Bengio's rule (2003), the interval of n ÷ (1 + K/(K−1))
-rows. The constants were chosen on some data sets and measured on others
+the lower limit assumes a flat one. The loss and user metrics have Nadeau and Bengio's rule (2003),
+the interval of n ÷ (1 + K/(K−1)) rows, and the lower limit of the loss is that of one that falls
+as n^−``SLOPE``. The constants were chosen on some data sets and measured on others
 (``benchmarks/cross_validation.py``).
 """
 
@@ -241,7 +241,9 @@ def widened(
     factor = math.sqrt(RATE_EFFECT if rises else 1 + folds / (folds - 1))
     least, most = ends or (0.0, math.inf if name == "loss" else 1.0)
     top = _at_most(one.value, folds) if rises else one.value
-    low = max(least, one.value - factor * (one.value - one.low))
+    falls = ends is None and name == "loss"
+    bottom = one.value * _growth(folds) if falls else one.value
+    low = max(least, bottom - factor * (one.value - one.low))
     high = min(most, top + factor * (one.high - one.value))
     return replace(one, low=low, high=high, note=_note(one))
 
@@ -249,7 +251,12 @@ def widened(
 def _at_most(rate: float, folds: int) -> float:
     """The rate of a model trained on all rows, for a learning curve as steep as ``SLOPE``, if
     models trained on all but one of the folds have ``rate``."""
-    return 1 - (1 - rate) * math.pow((folds - 1) / folds, SLOPE)
+    return 1 - (1 - rate) * _growth(folds)
+
+
+def _growth(folds: int) -> float:
+    """By how much more rows lower an error or a loss: that of all rows ÷ that of all but a fold."""
+    return math.pow((folds - 1) / folds, SLOPE)
 
 
 def _note(one: Estimate) -> str:
