@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,32 @@ from holdfast.runs.finished_run import FinishedRun
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, read_evaluations
 
 ONE_STEP = ["train.max_steps=1", "train.folds=0", "probes.skip=all", "model.freeze=none"]
-
-
-@pytest.mark.parametrize(
+EVERY_TASK = pytest.mark.parametrize(
     "name", ["classes", "several labels", "numbers", "tags", "seq2seq", "chats"]
 )
+
+
+def path_of(settings: list[str]) -> Path:
+    return Path(next(one for one in settings if one.startswith("data.path=")).split("=", 1)[1])
+
+
+def assert_intervals_by_groups(result: Mapping[str, Any]) -> None:
+    for split in ("test", "valid", "train_probe"):
+        notes = [str(one.get("note")) for one in result[split]["metrics"].values()]
+        assert any("groups" in note for note in notes), (split, notes)
+
+
+@EVERY_TASK
 def test_every_split_is_scored_and_judged_by_groups(
     name: str, whole_source: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
     settings = whole_source(name)
-    path = Path(next(one for one in settings if one.startswith("data.path=")).split("=", 1)[1])
+    path = path_of(settings)
     lines: list[dict[str, Any]] = [json.loads(line) for line in path.read_text().splitlines()]
     grouped = (json.dumps(line | {"who": f"person {at // 3}"}) for at, line in enumerate(lines))
     path.write_text("\n".join(grouped), "utf-8")
     result = train(override(Recipe(), [*settings, *ONE_STEP, "data.group=who"]), tmp_path / "run")
-    for split in ("test", "valid", "train_probe"):
-        notes = [str(one.get("note")) for one in result[split]["metrics"].values()]
-        assert any("groups" in note for note in notes), (split, notes)
+    assert_intervals_by_groups(result)
     known = read_evaluations(tmp_path / "run" / EVALUATIONS_FILE).run_facts
     assert known.valid_groups is not None
     assert known.train_groups is not None
@@ -49,22 +58,18 @@ def test_every_split_is_scored_and_judged_by_groups(
         assert to_json(again.verdict) == result["verdict"]
 
 
-@pytest.mark.parametrize(
-    "name", ["classes", "several labels", "numbers", "tags", "seq2seq", "chats"]
-)
+@EVERY_TASK
 def test_rows_with_the_same_text_count_as_one(
     name: str, whole_source: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
     settings = whole_source(name)
-    path = Path(next(one for one in settings if one.startswith("data.path=")).split("=", 1)[1])
+    path = path_of(settings)
     path.write_text(path.read_text() * 2, "utf-8")
     run = tmp_path / "run"
     result = train(override(Recipe(), [*settings, *ONE_STEP]), run)
     test = result["test"]
     assert test["texts"] == test["n"] / 2
-    for split in ("test", "valid", "train_probe"):
-        notes = [str(one.get("note")) for one in result[split]["metrics"].values()]
-        assert any("groups" in note for note in notes), (split, notes)
+    assert_intervals_by_groups(result)
     stored = FinishedRun(run).stored("test")
     groups = stored_groups_of(FinishedRun(run).divided(), "test", stored["row"].to_pylist())
     assert groups is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 # What a setting that may hold a secret is shown as.
 HIDDEN_VALUE = "(set; it stands in recipe.yaml alone)"
@@ -17,6 +18,13 @@ GATE_OUTCOMES = {"taken": "accepted", "kept_aside": "rejected", "undecided": "in
 def count_phrase(count: int, noun: str, plural: str = "") -> str:
     """``1 row``, ``2,000 rows``, ``3 classes`` (``plural`` if an s is not enough)."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def unit_phrase(scores: Mapping[str, Any]) -> str:
+    """Of how many groups or different texts the rows of ``scores`` are, where intervals count
+    these: ``22 texts``; empty elsewhere."""
+    names = [name for name in ("groups", "texts") if scores.get(name)]
+    return count_phrase(scores[names[0]], names[0][:-1]) if names else ""
 
 
 def has_or_have(count: int) -> str:

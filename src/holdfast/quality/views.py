@@ -284,8 +284,8 @@ class Tokenized:
     """The table as the model's tokens: ``lengths`` [n] of the texts in tokens before truncation,
     ``unknown`` [n] how many of them are the unknown token, ``words`` [n] the number of words,
     ``limit`` the model's token limit. Each length includes ``special`` tokens that are not part of
-    the text. ``chats`` [n] are the lengths of the chats as they are trained, with their answers and
-    the marks of the template; ``None`` if the rows are no chats.
+    the text. ``rendered`` [n] are the lengths of a language model's rows as they are trained:
+    chats with their answers and the marks of the template; ``None`` for other models.
     """
 
     rows: TableRows
@@ -295,12 +295,12 @@ class Tokenized:
     limit: int
     model: str
     special: int = 0
-    chats: Ints | None = None
+    rendered: Ints | None = None
 
     @property
     def trained_lengths(self) -> Ints:
         """The tokens of each row before truncation, [n]."""
-        return self.lengths if self.chats is None else self.chats
+        return self.lengths if self.rendered is None else self.rendered
 
 
 @dataclass(frozen=True)

@@ -282,7 +282,7 @@ def _tokenized(
     form, template = form_of(rows.table), audit_rows.recipe.data.template
     if form == "text":
         # A plain text becomes blocks of that length, and loses no token.
-        return [replace(counted, chats=np.minimum(counted.lengths, limit))], "", ()
+        return [replace(counted, rendered=np.minimum(counted.lengths, limit))], "", ()
     try:
         tokenizer.chat_template, reason = choose_template(tokenizer, form, template)
         lengths, findings = _chats_as_tokens(rows.table, tokenizer, limit)
@@ -294,7 +294,7 @@ def _tokenized(
         )
         return [], f"the chats cannot be rendered: {because}", (found,)
     notify(reason)
-    return [replace(counted, chats=lengths)], "", findings
+    return [replace(counted, rendered=lengths)], "", findings
 
 
 def _chats_as_tokens(
@@ -302,22 +302,22 @@ def _chats_as_tokens(
 ) -> tuple[Ints, tuple[Finding, ...]]:
     """The length [n] of each chat as it is trained, before truncation, and the faults of what is
     left of the chats, of ``MOST_CHECKED`` at most."""
-    from holdfast.tasks.lm.losses import encode
+    from holdfast.tasks.lm.losses import encode, join_examples
     from holdfast.tasks.lm.task import truncation
 
     lengths = np.zeros(len(table), dtype=np.int64)
     whole = encode(table, tokenizer, NO_LIMIT)
     lengths[whole.positions] = whole.lengths
-    read = encode(table, tokenizer, limit)
-    starts = zip(read.offsets[:-1], read.offsets[1:], read.rows, strict=True)
+    # Rendering takes the time: the chats are cut here as ``encode`` cuts them.
+    cut = [
+        (whole.ids[begin : begin + limit][:size], whole.targets[begin : begin + limit][:size], at)
+        for begin, size, at in zip(whole.offsets, whole.lengths, whole.positions, strict=False)
+    ]
+    kept = [one for one in cut if one[1].any()]
+    read = join_examples(kept, whole.table_rows, lengths > limit)
     examples = [
-        TokenRow(
-            int(row),
-            read.ids[begin:end],
-            np.where(read.targets[begin:end], read.ids[begin:end], MASKED),
-            np.ones(end - begin, dtype=bool),
-        )
-        for begin, end, row in starts
+        TokenRow(int(row), ids, np.where(targets, ids, MASKED), np.ones(len(ids), dtype=bool))
+        for row, (ids, targets, _) in zip(read.rows, kept, strict=True)
     ]
     found = check_tokens(spread(examples, MOST_CHECKED), tokenizer)
     # Chats that are cut and keep an answer are those of ``truncated_texts``.

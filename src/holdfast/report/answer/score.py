@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from holdfast.core.records import Estimate
 from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.wording import unit_phrase
 from holdfast.report.numbers import MINUS, NBSP, metric_name, metrics, plural
 from holdfast.report.run_files import Block
 
@@ -172,12 +173,8 @@ def test_row_text(result: Mapping[str, Any]) -> str:
     test = Block(result).block("test")
     noun = "test episode" if test.get("unit") == "episodes" else "test row"
     rows = plural(test.get("n") or 0, "out-of-fold row" if test.get("out_of_fold") else noun)
-    units = [plural(test[name], name[:-1]) for name in _unit_names(test)]
-    return f"{rows} of {units[0]}" if units else rows
-
-
-def _unit_names(test: Mapping[str, Any]) -> list[str]:
-    return [name for name in ("groups", "texts") if test.get(name)]
+    units = unit_phrase(test)
+    return f"{rows} of {units}" if units else rows
 
 
 def _interval_text(
@@ -188,8 +185,7 @@ def _interval_text(
     n, rows = result.block("test").get("n") or 0, test_row_text(result)
     if 0 < written_rows < n:
         n, rows = written_rows, f"{written_rows} of {rows}"
-    counts_rows = not _unit_names(result.block("test"))
-    row_note = rows if 0 < n < FEW_TEST_ROWS or not counts_rows else ""
+    row_note = rows if 0 < n < FEW_TEST_ROWS or unit_phrase(result.block("test")) else ""
     if value.low is None or value.high is None:
         why = value.why or value.note or "no interval"
         parts = [row_note, why if "no interval" in why else f"no interval: {why}"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from holdfast.core.printable import shorten
-from holdfast.core.wording import count_phrase, signed
+from holdfast.core.wording import count_phrase, signed, unit_phrase
 from holdfast.terminal.layout import format_interval, wrap
 
 GENERATION_METRICS = (
@@ -55,9 +55,8 @@ def _scores(block: Mapping[str, Any], data: str, columns: int) -> str:
 
 
 def _units(block: Mapping[str, Any]) -> str:
-    """Of how many groups or texts the rows are, where intervals count these."""
-    names = [name for name in ("groups", "texts") if name in block]
-    return f", of {count_phrase(block[names[0]], names[0][:-1])}" if names else ""
+    units = unit_phrase(block)
+    return f", of {units}" if units else ""
 
 
 def _start_lines(block: Mapping[str, Any], columns: int) -> list[str]:
