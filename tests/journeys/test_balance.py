@@ -13,10 +13,10 @@ import pytest
 
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import RecipeError
+from holdfast.core.metric_names import metric_words
 from holdfast.core.records import Decision
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
-from holdfast.report.numbers import metric_words
 from holdfast.terminal.summary import summary
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from holdfast.core.curves import Curves, Series
-from holdfast.monitor.curves.patterns import PATTERNS, patterns_of
+from holdfast.monitor.curves.patterns import PATTERNS, patterns_of, patterns_of_run
 
 STEPS = np.arange(1.0, 121)
 FALL = 2 * np.exp(-STEPS / 40) + 0.2
@@ -83,3 +84,40 @@ def test_none_needs_a_validation_or_more_than_one_point() -> None:
         one = Curves("test", "step", Series("loss", steps, np.array(values)))
         assert patterns_of(one) == ()
     assert len(PATTERNS) == 4
+
+
+RISING = [2.0 - 0.2 * min(i, 5) + 0.1 * max(0, i - 5) for i in range(12)]
+FALLING = [2.0 - 0.1 * i for i in range(12)]
+GROWING = [0.3 + 0.04 * i for i in range(12)]
+CEASING = [0.3 + 0.04 * min(i, 5) for i in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "valid", "name"),
+    [
+        ({"accuracy": GROWING}, RISING, "accuracy"),
+        ({"token_accuracy": CEASING, "rouge_l": GROWING}, RISING, "ROUGE-L"),
+        ({"accuracy": CEASING}, RISING, None),
+        ({"accuracy": GROWING}, FALLING, None),
+        # A higher error is worse, like the loss.
+        ({"mae": GROWING, "perplexity": GROWING}, RISING, None),
+        ({}, RISING, None),
+    ],
+)
+def test_a_run_of_ours_says_that_its_answers_improved(
+    history: Any, metrics: dict[str, list[float]], valid: list[float], name: str | None
+) -> None:
+    each = [
+        dict(zip(metrics, values, strict=True)) for values in zip(*metrics.values(), strict=True)
+    ]
+    run = history(FALLING, valid, valid_metrics=each or [{}] * 12)
+    found = patterns_of_run(run)
+    assert len(found) == (name is not None)
+    for one in found:
+        assert f"while {name} improves by 20 points" in one.because
+
+
+def test_a_run_without_evaluations_or_validation_rows_has_no_pattern(history: Any) -> None:
+    assert patterns_of_run([]) == ()
+    empty = [dataclasses.replace(one, valid_losses=np.zeros(0)) for one in history(FALLING, RISING)]
+    assert patterns_of_run(empty) == ()

@@ -274,6 +274,25 @@ def test_what_a_writer_is_worth_is_said_once(
     assert advice is None or said == advice
 
 
+def test_texts_that_contradict_the_loss_are_said_in_headline_and_advice() -> None:
+    """Of both kinds: the loss alone would say "do not use it" of the first."""
+    because = "Inconclusive: on the test rows its loss is higher, but its texts are better."
+    result = {**written(0.41, 0.12), "worth": {"verdict": "undecided", "because": because}}
+    result["baseline"]["comparison"] = paired(1.3, 1.2, 1.4, 0.0, "loss")
+    assert told(result) == (
+        "ROUGE-L 0.41 (95 % CI 0.39–0.43); base model 0.12.",
+        because,
+        "unsettled",
+    )
+    result["worth"]["verdict"] = "no"
+    assert told(result)[2] == "no"
+    gap = {"zero_shot": {"verdict": "worse"}}
+    result = {**written(0.10, 0.12), "worth": {"texts": {"difference": gap}}}
+    assert told(result)[0].startswith(
+        "Lower loss than the base model, but the generated texts are worse: ROUGE-L 0.10"
+    )
+
+
 def written(rouge: float, before: float, counts: Any = None, **more: Any) -> dict[str, Any]:
     scores = {
         "test": {"rouge_l": estimate(rouge, rouge - 0.02, rouge + 0.02), **more},

@@ -74,6 +74,18 @@ def test_both_sections_answer_first_and_hide_what_was_said(
     assert "more often" in outputs
 
 
+def test_loss_and_texts_have_a_line_each_with_the_interval(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    found = blocks()
+    page = page_of(runs, tmp_path / "run", lambda result: result.update(found))
+    text = re.sub(r"<[^>]*>", " ", section(page, "worth"))
+    assert "Generated texts" in text
+    gap = found["worth"]["texts"]["difference"]["zero_shot"]["difference"]
+    for value in (gap["value"], gap["low"], gap["high"]):
+        assert text.count(f"{value:.3f}") >= 1
+
+
 @pytest.mark.parametrize("name", ["worth", "outputs"])
 def test_a_run_without_the_block_has_no_section(
     runs: ModuleType, tmp_path: Path, name: str

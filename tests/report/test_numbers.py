@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from holdfast.core.metric_names import metric_words
 from holdfast.core.records import Estimate
 from holdfast.report import numbers
 
@@ -22,7 +23,7 @@ NB = "\u00a0"
     ],
 )
 def test_a_metric_keeps_its_capitals_inside_a_sentence(name: str, words: str) -> None:
-    assert numbers.metric_words(name) == words
+    assert metric_words(name) == words
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from scipy import stats
 
 from holdfast.core.records import Floats
 from holdfast.metrics import TEXT_METRICS
+from holdfast.tasks.generation.judge import MetricJudge
 from holdfast.tasks.generation.text_scores import Generated
 from holdfast.tasks.generation.token_scores import TokenOutputs
 from holdfast.tasks.generation.worth import EXAMPLES, PLAIN, Prompting, answer_of, worth_block
@@ -39,7 +40,7 @@ def against_base(value: float, low: float | None, high: float | None, p: float) 
 def test_each_difference_has_its_interval(
     comparison: tuple[Any, ...], verdict: str, words: str
 ) -> None:
-    found, sentence, _ = answer_of(against_base(*comparison))
+    found, sentence, _ = answer_of(against_base(*comparison), {})
     assert found == verdict
     assert words in sentence
 
@@ -66,3 +67,68 @@ def test_the_rows_that_would_decide_are_whole_groups_at_the_level_of_holm() -> N
 
     n = 12 + block["more_rows"] // 10
     assert power(n - 1) < 0.8 <= power(n)
+
+
+def compared_block(
+    loss_change: float, better_texts: int, metric: str = "rouge_l"
+) -> dict[str, Any]:
+    """40 rows; the fine-tuned model's loss is higher by ``loss_change``, its texts are the
+    references in ``better_texts`` rows more than the base model's."""
+    rng = np.random.default_rng(1)
+    base = rng.normal(2, 0.3, 40)
+
+    def outputs(losses: Floats) -> TokenOutputs:
+        return TokenOutputs(np.arange(40), losses, np.full(40, 20), np.zeros(40))
+
+    said = [f"answer number {k}" for k in range(40)]
+    good, bad = said, [f"something {k} else" for k in range(40)]
+    at = 20 + better_texts // 2
+    texts = [*good[:at], *bad[at:]]
+    untuned = [*bad[:at], *good[at:]]
+    made = Generated(np.arange(40), ["q"] * 40, said, texts, untuned)
+    tuned = outputs(base + loss_change + rng.normal(0, 0.05, 40))
+    way = {PLAIN: Prompting(outputs(base), tuned, untuned)}
+    judge = MetricJudge(TEXT_METRICS[metric])
+    return worth_block(way, made, judge, TEXT_METRICS[metric], None)
+
+
+@pytest.mark.parametrize(
+    ("loss_change", "better_texts", "verdict", "words"),
+    [
+        (0.2, 30, "undecided", "its loss is higher than that of the base model by"),
+        (-0.2, -30, "undecided", "its loss is lower than that of the base model by"),
+        (0.2, 0, "no", ""),
+        (0.2, -30, "no", ""),
+        (-0.2, 30, "yes", ""),
+        (-0.2, 0, "yes", ""),
+    ],
+)
+def test_texts_that_contradict_the_loss_leave_it_undecided(
+    loss_change: float, better_texts: int, verdict: str, words: str
+) -> None:
+    block = compared_block(loss_change, better_texts)
+    assert block["verdict"] == verdict
+    assert words in block["because"]
+    direction = "better" if better_texts > 0 else "worse"
+    stated = f", but its generated texts are {direction} in ROUGE-L than those of the base model by"
+    assert (stated in block["because"]) == (verdict == "undecided")
+    assert block["more_rows"] is None
+
+
+def test_the_difference_of_texts_has_the_interval_of_its_kind() -> None:
+    """ROUGE-L by a bootstrap, whose limits are near Student's of SciPy; a rate by McNemar's test,
+    as statsmodels has it."""
+    found = compared_block(0.0, 20)["texts"]
+    gap = found["difference"]["zero_shot"]
+    rows = np.where(np.arange(40) < 30, 1.0, -1.0)
+    assert found["tuned"] - found["zero_shot"] == pytest.approx(gap["difference"]["value"])
+    scale = gap["difference"]["value"] / rows.mean()
+    low, high = stats.t.interval(0.95, 39, rows.mean() * scale, stats.sem(rows * scale))
+    assert gap["difference"]["low"] == pytest.approx(low, abs=0.05)
+    assert gap["difference"]["high"] == pytest.approx(high, abs=0.05)
+    assert gap["verdict"] == "better"
+    rate = compared_block(0.0, 20, "exact_match")["texts"]["difference"]["zero_shot"]
+    assert rate["difference"]["value"] == pytest.approx(0.5)
+    # The mid-p of 10 of 40 discordant rows, by SciPy's binomial.
+    exact = 2 * stats.binom.cdf(10, 40, 0.5) - stats.binom.pmf(10, 40, 0.5)
+    assert rate["p_value"] == pytest.approx(exact)

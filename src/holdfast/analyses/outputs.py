@@ -59,7 +59,7 @@ def _worth_block(result: Mapping[str, Any], generated: Generated) -> dict[str, A
         losses = {**comparison, "shots": 0, "n": result["test"]["n"], "more_rows": None}
         block["start"] |= adjusted({PLAIN: losses})
         details = block["because"].partition(".")[2]
-        block["verdict"], because, _ = answer_of(block["start"])
+        block["verdict"], because, _ = answer_of(block["start"], block["texts"])
         block["because"] = because + details
     return block
 

@@ -10,6 +10,7 @@ from holdfast.control.choice import Optimism, choice_optimism
 from holdfast.control.controller import Controller
 from holdfast.core.records import Estimate, Snapshot
 from holdfast.core.wording import signed
+from holdfast.monitor.curves.patterns import patterns_of_run
 
 # Of a metric: its factor, its unit, and the smallest amount that is named.
 UNITS = {"accuracy": (100.0, " points of accuracy", 0.01), "loss": (1.0, " nats", 1e-4)}
@@ -24,12 +25,13 @@ def control_block(
     last_step: int,
     planned_steps: int | None,
     seed: int,
+    history: Sequence[Snapshot],
     earlier_trials: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """``policy``, ``looks`` (evaluations on the validation rows) in all branches, the ``steps``
     taken in all and planned at the beginning, the ``trials`` (of a cross-fitted run those on one
-    ``fold``, with their ``updates``) and whether they had ``ended``, and the ``optimism`` of
-    selection.
+    ``fold``, with their ``updates``) and whether they had ``ended``, the ``optimism`` of selection,
+    and the ``patterns`` in the ``history`` of the last branch.
 
     ``observed_optimism`` gives the validation score minus the test score for an expected optimism,
     and is ``None`` where another rule chose; ``earlier_trials`` ended before the first evaluation.
@@ -57,6 +59,7 @@ def control_block(
                 for one in trials
             ),
         ],
+        "patterns": [one.to_json() for one in patterns_of_run(history)],
         "optimism": None
         if expected is None or observed is None
         else {

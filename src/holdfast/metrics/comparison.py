@@ -93,12 +93,7 @@ OF_A_ROW = {"mae": "error"}
 def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> dict[str, Any]:
     """``{"difference": Estimate, "p_value": float | None, "test": its name, "because": sentence}``:
     accuracy of the first, the fine-tuned model, minus that of the second, the linear probe, on the
-    same rows in the same order.
-
-    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, for which
-    these two are not valid: the mean difference with one group left out at a time, and Student's t
-    for both; where all groups have the same difference, Newcombe's and McNemar's with one row for
-    each group; one or two groups have neither.
+    same rows in the same order (``compare_rates``).
 
     ``out_of_fold``: the predictions are those of folds, and the difference is that of models
     trained on all rows. The limits are moved away from it by the root of ``RATE_EFFECT``, and
@@ -113,27 +108,8 @@ def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> di
         nothing = undefined("there are no rows")
         return {"difference": nothing, "p_value": None, "because": NO_ROWS}
     right_1, right_2 = first.predictions == first.labels, second.predictions == second.labels
-    units, value = ResampledUnits.of(first), float(np.mean(right_1) - np.mean(right_2))
-    few = too_few(units)
-    p_value: float | None
-    if few is not None:
-        difference = Estimate(value, level=LEVEL, why=few)
-        p_value, test = None, BY_GROUPS
-    elif units.grouped:
-        found = _resampled(right_1.astype(float), right_2.astype(float), units, 0)
-        note, low, high = "; ".join(bootstrap_notes(units)), found.low, found.high
-        p_value, test = found.p_value, BY_GROUPS
-        if not found.has_spread:
-            # Equal in all groups, as often with few rows: that is no certainty.
-            each_1, each_2 = at_rate(right_1, units.atoms), at_rate(right_2, units.atoms)
-            low, high = newcombe(each_1, each_2, LEVEL)
-            note = f"Newcombe's paired interval with one row for each of {units.atoms} groups"
-            p_value, test = mcnemar(each_1, each_2), f"{MCNEMAR}, one row for each group"
-        difference = Estimate(found.value, low, high, LEVEL, note=note)
-    else:
-        note = f"Newcombe's paired interval; {MCNEMAR}"
-        difference = Estimate(value, *newcombe(right_1, right_2, LEVEL), LEVEL, note=note)
-        p_value, test = mcnemar(right_1, right_2), MCNEMAR
+    difference, p_value, test = compare_rates(right_1, right_2, ResampledUnits.of(first))
+    value = float(np.mean(right_1) - np.mean(right_2))
     tuned, probe = TUNED_AND_PROBE
     only_1, only_2 = int(np.sum(right_1 & ~right_2)), int(np.sum(right_2 & ~right_1))
     count = f"Of {len(right_1)} rows, {only_1} are predicted correctly only by the {tuned}, and "
@@ -152,6 +128,36 @@ def compare(first: Outputs, second: Outputs, *, out_of_fold: bool = False) -> di
         points = f"the {better} is better by {abs(difference.value) * 100:.1f} points"
         because = _sentence(count, points, p_value, test)
     return {"difference": difference, "p_value": p_value, "test": test, "because": because}
+
+
+def compare_rates(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], units: ResampledUnits
+) -> tuple[Estimate, float | None, str]:
+    """The share of ``first`` [n] minus that of ``second`` [n] on the same rows, with its p-value
+    and the name of its test.
+
+    Without groups: Newcombe's paired interval and McNemar's mid-p test. With groups, for which
+    these two are not valid: the mean difference with one group left out at a time, and Student's t
+    for both; where all groups have the same difference, Newcombe's and McNemar's with one row for
+    each group; one or two groups have neither.
+    """
+    value, few = float(np.mean(first) - np.mean(second)), too_few(units)
+    if few is not None:
+        return Estimate(value, level=LEVEL, why=few), None, BY_GROUPS
+    if not units.grouped:
+        note = f"Newcombe's paired interval; {MCNEMAR}"
+        difference = Estimate(value, *newcombe(first, second, LEVEL), LEVEL, note=note)
+        return difference, mcnemar(first, second), MCNEMAR
+    found = _resampled(first.astype(float), second.astype(float), units, 0)
+    if found.has_spread:
+        note = "; ".join(bootstrap_notes(units))
+        difference = Estimate(found.value, found.low, found.high, LEVEL, note=note)
+        return difference, found.p_value, BY_GROUPS
+    # Equal in all groups, as often with few rows: that is no certainty.
+    each_1, each_2 = (at_rate(one, units.atoms) for one in (first, second))
+    note = f"Newcombe's paired interval with one row for each of {units.atoms} groups"
+    difference = Estimate(found.value, *newcombe(each_1, each_2, LEVEL), LEVEL, note=note)
+    return difference, mcnemar(each_1, each_2), f"{MCNEMAR}, one row for each group"
 
 
 def compare_losses(

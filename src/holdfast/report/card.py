@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from holdfast.core.files import write_text
+from holdfast.core.metric_names import metric_name
 from holdfast.core.records import Estimate
 from holdfast.core.tasks import DECODER_TASKS, pipeline_name
-from holdfast.report.numbers import CARD_METRICS, interval, metric_name, metrics
+from holdfast.report.numbers import CARD_METRICS, interval, metrics
 from holdfast.report.page import TEMPLATES, UNPRINTABLE, TemplateCache
 from holdfast.report.public import hub_name, public_name, strip_paths
 from holdfast.report.purposes import Purpose, purpose_of

@@ -7,9 +7,10 @@ import hashlib
 from pathlib import Path
 
 from holdfast.core.errors import InputError
+from holdfast.core.metric_names import metric_name
 from holdfast.report.charts.svg import SIZES
 from holdfast.report.glossary import Glossary
-from holdfast.report.numbers import interval, metric_name, metrics, number
+from holdfast.report.numbers import interval, metrics, number
 from holdfast.report.page import UNPRINTABLE, asset, environment
 from holdfast.report.run_files import RunFiles, read_run
 from holdfast.report.view.headline import headline

@@ -204,6 +204,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
             last_step=fitted.trained.last_step,
             planned_steps=training_plan.plan.steps,
             seed=recipe.seed,
+            history=fitted.trained.history,
             earlier_trials=fitted.trials,
         ),
         "timing": {**timing, "know_s": round(scored.analyses_s, 3)},

@@ -27,7 +27,8 @@ def cross_validation_lines(result: Mapping[str, Any], run: Path, columns: int) -
 
 
 def _fold_entries(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.numbers import estimate, interval, metric_name, number
+    from holdfast.core.metric_names import metric_name
+    from holdfast.report.numbers import estimate, interval, number
     from holdfast.report.view.folds import curve_sentence
 
     cv, name = result["cv"], result["cv"]["metric"]
@@ -143,7 +144,8 @@ def distillation_lines(result: Mapping[str, Any], columns: int) -> list[str]:
     block = result["distilled"]
     if "because" not in block:
         return entry("Distilled", str(block.get("why") or "unknown"), columns)
-    from holdfast.report.numbers import metric_words, number
+    from holdfast.core.metric_names import metric_words
+    from holdfast.report.numbers import number
 
     name = block["metric"]
     metric = metric_words(name)

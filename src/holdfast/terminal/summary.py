@@ -175,7 +175,8 @@ def _stated_metric(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _scores(result: Mapping[str, Any], names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.numbers import estimate, interval, metric_words, number
+    from holdfast.core.metric_names import metric_words
+    from holdfast.report.numbers import estimate, interval, number
 
     metrics = result["test"]["metrics"]
     estimates = {name: estimate(metrics[name]) for name in names if name in metrics}

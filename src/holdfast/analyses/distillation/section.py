@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from holdfast.core.metric_names import metric_name
 from holdfast.report.document import Document, DocumentTable
-from holdfast.report.numbers import count, interval, metric_name, number
+from holdfast.report.numbers import count, interval, number
 from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import Section
 

@@ -5,13 +5,15 @@ improves, single spikes. Each says what it means; none of them changes the verdi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from holdfast.core.curves import Curves, Series, logged_position
+from holdfast.core.metric_names import metric_words
+from holdfast.core.records import Snapshot
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.monitor.curves.facts import CurveFacts, curve_facts
 from holdfast.monitor.curves.shape import costs
@@ -24,6 +26,10 @@ BESIDE, PER_EPOCH = 5, 10
 CLEAR = 4.0
 # The evaluations at which validation is below training.
 MOST = 0.75
+
+
+# Metrics of an evaluation that are lower where the model is better.
+COSTS = ("mae", "rmse", "perplexity", "token_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,29 @@ def parts_from_metric(facts: CurveFacts) -> Pattern | None:
         "errors raise the loss. Choose the checkpoint by what you use: the metric for decisions, "
         "the loss for probabilities (temperature scaling lowers it)",
     )
+
+
+def patterns_of_run(history: Sequence[Snapshot]) -> tuple[Pattern, ...]:
+    """The one pattern that needs telling in a run of ours: its validation loss rose while a metric
+    improved. Its losses are measured without dropout, and the rows of spikes are findings."""
+    if not history:
+        return ()
+    steps = np.array([one.step for one in history], dtype=np.float64)
+    losses = np.array([one.valid_loss for one in history])
+    for name in history[-1].valid_metrics:
+        values = np.array([one.valid_metrics.get(name, math.nan) for one in history])
+        if name in COSTS or not np.isfinite(values).any() or not np.isfinite(losses).any():
+            continue
+        curves = Curves(
+            "holdfast",
+            "step",
+            valid=Series("validation loss", steps, losses),
+            valid_metric=Series(metric_words(name), steps, values, higher_is_better=True),
+        )
+        found = parts_from_metric(curve_facts(curves))
+        if found is not None:
+            return (found,)
+    return ()
 
 
 def spikes(facts: CurveFacts) -> Pattern | None:

@@ -132,7 +132,9 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
     if answers < 0:
         fell = f"{_metric(facts)} fell by {-answers:.1f} points, so both the predictions and "
         return "overfit", f"{fell}their probabilities got worse{known}", "both"
-    holds = f"{_metric(facts)} held ({signed(answers)} points), so only the probabilities got worse"
+    held = answers <= _slack(facts) / facts.unit
+    moved = f"held ({signed(answers)} points)" if held else f"rose by {answers:.1f} points"
+    holds = f"{_metric(facts)} {moved}, so only the probabilities got worse"
     words = f"{holds}{known}"
     # The metric held: overfit with a wide gap, overconfident with a narrow one, else by the loss.
     if gap is not None and gap.wide:
@@ -153,9 +155,13 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
 def _answers(facts: CurveFacts) -> float:
     """Points that the metric gained since the loss was lowest; 0 or more where it held."""
     gain = facts.metric_change or 0.0
+    return gain / facts.unit if gain < -_slack(facts) else max(0.0, gain / facts.unit)
+
+
+def _slack(facts: CurveFacts) -> float:
+    """A change of the metric up to which it held, in its own unit."""
     assert facts.metric is not None
-    slack = max(facts.unit * _least_points(facts), ENOUGH * facts.metric.noise)
-    return gain / facts.unit if gain < -slack else max(0.0, gain / facts.unit)
+    return max(facts.unit * _least_points(facts), ENOUGH * facts.metric.noise)
 
 
 def _metric(facts: CurveFacts) -> str:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from holdfast.core.branches import snapshot_events_on_branch
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.labels import verdict_title
+from holdfast.core.metric_names import metric_name
 from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.core.run_shapes import EVENT_SHAPES
 from holdfast.core.shapes import anything
@@ -32,7 +33,7 @@ from holdfast.plugins.dashboard.files import (
 )
 from holdfast.plugins.dashboard.summary import RECIPE
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, draw_curves
-from holdfast.report.numbers import EVALUATION_METRICS, count, metric_name, sentence
+from holdfast.report.numbers import EVALUATION_METRICS, count, sentence
 from holdfast.report.page import sections
 from holdfast.report.public import strip_paths
 from holdfast.report.run_files import SEALED_FILES, RunFiles, read_run

@@ -156,6 +156,7 @@ def write_result(
                 last_step=history[-1].step,
                 planned_steps=facts.planned_steps,
                 seed=seed,
+                history=history,
             ),
             "probes": {"memorization": None, "forgetting": None},
             "timing": {

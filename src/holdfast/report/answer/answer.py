@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.decisions import STARTING_ADAPTER
+from holdfast.core.metric_names import metric_name, metric_words
 from holdfast.core.wording import lower_first
 from holdfast.report.answer.score import (
     GUESSES,
@@ -22,7 +23,7 @@ from holdfast.report.answer.score import (
     paired_comparison,
     test_row_text,
 )
-from holdfast.report.numbers import interval, metric_name, metric_words, number
+from holdfast.report.numbers import interval, number
 from holdfast.report.run_files import Block
 from holdfast.report.view.episodes import meta_answer
 from holdfast.report.view.folds import folds_advice, folds_answer
@@ -97,8 +98,9 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         unproven = is_inconclusive and better_baselines[0] not in GUESSES
         opening = f"{'Not shown to be better' if unproven else 'No better'} than the {simpler}"
         if paired is not None and paired.apart and paired.gain > 0 and is_generation(result):
-            unshown = "but the generated texts are not shown to be better"
-            opening = f"Lower loss than the {simpler}, {unshown}"
+            texts = result.block("worth", "texts", "difference", "zero_shot")
+            are = "worse" if texts.get("verdict") == "worse" else "not shown to be better"
+            opening = f"Lower loss than the {simpler}, but the generated texts are {are}"
         headline = f"{opening}: {lower_first(headline)}"
     advice, use = update_advice(result, *_advice(result, score, better_baselines))
     folded = _out_of_fold(result, score, is_stated="out of fold" in advice)
@@ -174,13 +176,14 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
             f"No paired comparison with a baseline was possible on {test_row_text(result)}.",
             "unknown",
         )
-    by = advantage_text(paired)
-    if paired.apart and paired.gain < 0:
+    by, worth_advice = advantage_text(paired), _worth_advice(result)
+    # Of a generative model the texts may contradict the loss, which alone is compared here.
+    is_disputed = worth_advice is not None and worth_advice[1] != "no"
+    if paired.apart and paired.gain < 0 and not is_disputed:
         return f"Do not use it: the {other} is better {by}.", "no"
     # After the faults that count in any case: leakage makes a score too good, never too bad.
     if result.block("verdict").get("label") == "leaking":
         return "Do not rely on this score until the leakage below is resolved.", "unsettled"
-    worth_advice = _worth_advice(result)
     if worth_advice is not None and worth_advice[1] != "yes":
         return worth_advice
     if better_baselines and paired.apart:

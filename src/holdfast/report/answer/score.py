@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from holdfast.core.metric_names import metric_name
 from holdfast.core.records import Estimate
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import unit_phrase
-from holdfast.report.numbers import MINUS, NBSP, metric_name, metrics, plural
+from holdfast.report.numbers import MINUS, NBSP, metrics, plural
 from holdfast.report.run_files import Block
 
 # Whether to use the model.

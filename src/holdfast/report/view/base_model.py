@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
+from holdfast.core.metric_names import metric_name
 from holdfast.core.records import Estimate
 from holdfast.core.wording import about, prompt_phrase
 from holdfast.report.document import Document, DocumentTable
-from holdfast.report.numbers import (
-    count,
-    estimate,
-    first_two,
-    interval,
-    metric_name,
-    number,
-    p_value,
-    points,
-)
+from holdfast.report.numbers import count, estimate, first_two, interval, number, p_value, points
 from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.section import CLEAN, UNDECIDED, RelianceCheck
 
@@ -27,6 +20,7 @@ VERDICTS = {
     "not shown": "no difference shown",
     "not asked": "base model not run",
 }
+P = "p (Holm's correction)"
 SETS = {
     "grammar": "grammar",
     "facts": "facts",
@@ -43,7 +37,9 @@ def worth(run: RunFiles) -> Document | None:
         return None
     start, rates, texts = raw.table("start"), raw.table("win_rate"), raw.block("texts")
     general, own, ability = (raw.block(name) for name in ("general", "tasks", "judge_ability"))
-    tables = [_loss_table(start, texts)]
+    tables = [_loss_table(start)]
+    if any(texts.get(name) is not None for name in start):
+        tables.append(_texts_table(start, texts))
     if any(one.get("n") for one in rates.values()):
         tables.append(_win_rate_table(rates, start, raw.text("judge")))
     if general:
@@ -89,34 +85,47 @@ def outputs(run: RunFiles) -> Document | None:
     return Document.of(raw.text("because"), tuple(filter(None, more)), tables, notes)
 
 
-def _loss_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
-    metric = texts.text("metric")
+def _loss_table(start: Mapping[str, Block]) -> DocumentTable:
     lines = tuple(
-        (
-            f"Base model, {prompt_phrase(name, one)}",
-            count(one["n"]),
-            number(one.get("loss")),
-            number(one.get("tuned_loss")),
-            f"{number(gap.value)} {interval(gap)}".strip(),
-            " ".join([p_value(one.get("p_value")), *([f"({test})"] if test else [])]),
-            number(texts.get(name)),
-            number(texts.get("tuned")),
-        )
+        _compared(name, one, one, (one["n"], one.get("loss"), one.get("tuned_loss")))
         for name, one in start.items()
         if one.get("n")
-        for gap, test in ((one.estimate("difference"), one.get("test")),)
     )
-    columns = (
-        "Compared with",
-        "rows",
-        "its loss",
-        "this model's loss",
-        "difference",
-        "p",
-        f"its {metric_name(metric)}" if metric else "its texts",
-        f"this model's {metric_name(metric)}" if metric else "this model's texts",
+    columns = ("Compared with", "rows", "its loss", "this model's loss", "difference", P)
+    return DocumentTable("Loss on the references", columns, lines)
+
+
+def _texts_table(start: Mapping[str, Block], texts: Block) -> DocumentTable:
+    differences, metric = texts.table("difference"), metric_name(texts.text("metric"))
+    lines = tuple(
+        _compared(
+            name,
+            one,
+            differences.get(name, Block()),
+            (texts["n"], texts.get(name), texts.get("tuned")),
+        )
+        for name, one in start.items()
+        if texts.get(name) is not None
     )
-    return DocumentTable("Loss on the references and text scores", columns, lines)
+    columns = ("Compared with", "texts", f"its {metric}", f"this model's {metric}")
+    return DocumentTable("Generated texts", (*columns, "difference", P), lines)
+
+
+def _compared(
+    name: str, prompting: Block, paired: Block, known: tuple[Any, Any, Any]
+) -> tuple[str, ...]:
+    """A line: the prompting; rows and two scores (``known``); the ``paired`` difference."""
+    rows, its, own = known
+    gap, test = paired.estimate("difference"), paired.get("test")
+    p = paired.get("p_adjusted", paired.get("p_value"))
+    return (
+        f"Base model, {prompt_phrase(name, prompting)}",
+        count(rows),
+        number(its),
+        number(own),
+        f"{number(gap.value)} {interval(gap)}".strip(),
+        " ".join([p_value(p), *([f"({test})"] if test else [])]),
+    )
 
 
 def _win_rate_table(

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.labels import verdict_title
+from holdfast.core.metric_names import metric_name
 from holdfast.core.records import Estimate
 from holdfast.core.wording import signed
 from holdfast.report.answer.score import (
@@ -21,7 +22,7 @@ from holdfast.report.answer.score import (
 )
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.document import Details, Document, DocumentTable, Figure, Passage
-from holdfast.report.numbers import count, estimate, interval, metric_name, number
+from holdfast.report.numbers import count, estimate, interval, number
 from holdfast.report.run_files import Block, RunFiles
 
 NO_BASELINE = (

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from holdfast.core.metric_names import metric_name
 from holdfast.core.printable import shorten
 from holdfast.core.records import Estimate
 from holdfast.report.document import Cell
-from holdfast.report.numbers import count, metric_name, plural
+from holdfast.report.numbers import count, plural
 from holdfast.report.run_files import Block, RunFiles
 from holdfast.report.view.score import cell
 

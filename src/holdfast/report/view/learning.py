@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.branches import branch_of, items_on_branch
+from holdfast.core.metric_names import metric_name, metric_words
 from holdfast.core.records import Estimate, finite
 from holdfast.report.answer.answer import checkpoint_decision
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
@@ -19,8 +20,6 @@ from holdfast.report.numbers import (
     EVALUATION_METRICS,
     count,
     is_rate,
-    metric_name,
-    metric_words,
     metrics,
     number,
     points,
@@ -50,9 +49,10 @@ class LearningView:
 
     ``legend`` lists (style, name) of the lines with values. ``evaluations`` are the lines of the
     table: step, epoch, numbers, whether this is the best checkpoint. ``reason`` says why it was
-    kept where another has a lower loss. ``went_back`` names the evaluations that a rollback
-    discarded; empty without a rollback. ``trials`` are sentences on changes that the run tried;
-    ``optimism`` one on how much the choice of the checkpoint inflates the score."""
+    kept where another has a lower loss. ``patterns`` explain what else the curves show.
+    ``went_back`` names the evaluations that a rollback discarded; empty without a rollback.
+    ``trials`` are sentences on changes that the run tried; ``optimism`` one on how much the choice
+    of the checkpoint inflates the score."""
 
     loss: Markup
     accuracy: Markup
@@ -65,6 +65,7 @@ class LearningView:
     rate: str
     refined: bool
     reason: str = ""
+    patterns: tuple[str, ...] = ()
     went_back: str = ""
     trials: tuple[str, ...] = ()
     optimism: str = ""
@@ -126,6 +127,10 @@ def learning(
         rate=metric_name(rate),
         refined=refined,
         reason=reason,
+        patterns=tuple(
+            f"{sentence(one.text('because'))} {sentence(one.text('meaning'))}"
+            for one in control.blocks("patterns")
+        ),
         went_back=_rollback_sentence(len(run.left)),
         trials=tuple(map(_trial_sentence, control.blocks("trials"))),
         optimism=control.block("optimism").text("because"),

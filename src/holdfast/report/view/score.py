@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from holdfast.core.metric_names import metric_name, metric_words
 from holdfast.core.records import Estimate
 from holdfast.report.answer.score import compared_baseline, paired_comparison, test_row_text
 from holdfast.report.charts.dots import Dot, draw_dots
@@ -16,8 +17,6 @@ from holdfast.report.numbers import (
     compact,
     interval,
     is_rate,
-    metric_name,
-    metric_words,
     metrics,
     moment,
     number,

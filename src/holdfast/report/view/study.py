@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from holdfast.core.metric_names import metric_words
 from holdfast.core.records import Estimate
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.numbers import (
@@ -17,7 +18,6 @@ from holdfast.report.numbers import (
     estimate,
     interval,
     is_rate,
-    metric_words,
     number,
     plural,
     points,

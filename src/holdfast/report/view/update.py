@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from holdfast.core.metric_names import metric_name
 from holdfast.core.wording import GATE_OUTCOMES, signed
 from holdfast.report.answer.score import Use
 from holdfast.report.document import Document, DocumentTable
-from holdfast.report.numbers import count, estimate, metric_name, number
+from holdfast.report.numbers import count, estimate, number
 from holdfast.report.run_files import Block, RunFiles
 
 STARTS = {"warm": "from the served model", "anew": "from the base model"}

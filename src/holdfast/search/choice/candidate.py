@@ -14,6 +14,7 @@ import numpy as np
 from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.core.errors import DataError
 from holdfast.core.machine import MB
+from holdfast.core.metric_names import metric_words
 from holdfast.core.records import Decision, Estimate, Floats, Ints
 from holdfast.core.tasks import GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase, percent_phrase
@@ -38,7 +39,6 @@ from holdfast.prepare.probe_evidence import (
 )
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
-from holdfast.report.numbers import metric_words
 from holdfast.search.choice.order import estimate
 from holdfast.search.choice.text_evidence import TextEvidence, bits_per_byte_rows, text_evidence
 

@@ -20,13 +20,14 @@ import numpy as np
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.predictions import groups_of
 from holdfast.contract.result import baseline_block
+from holdfast.core.metric_names import metric_name
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFICATION_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.metrics.comparison import compare
 from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
-from holdfast.report.numbers import metric_name, number
+from holdfast.report.numbers import number
 from holdfast.report.view.score import headline_metric
 from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.job import FitResult

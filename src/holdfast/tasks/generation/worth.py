@@ -5,15 +5,18 @@ The base model is prompted zero-shot and few-shot.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from holdfast.core.metric_names import metric_words
 from holdfast.core.records import Estimate, Floats, to_json
 from holdfast.core.wording import about, count_phrase, signed
 from holdfast.metrics import TextMetric, Texts
+from holdfast.metrics.comparison import compare_losses, compare_rates
+from holdfast.metrics.resample import ResampledUnits
 from holdfast.stats.paired_tests import rows_needed_for_power
 from holdfast.stats.two_samples import holm
 from holdfast.tasks.generation.judge import (
@@ -32,7 +35,6 @@ from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens
 
 ALPHA = 0.05
 PLAIN, EXAMPLES, QUANTIZED = "zero_shot", "few_shot", "quantized"
-CALLED = {"rouge_l": "ROUGE-L", "chrf": "chrF", "bleu": "BLEU", "exact_match": "exact match"}
 NAMES = {
     PLAIN: "the base model",
     EXAMPLES: "the base model with {} examples (few-shot)",
@@ -70,15 +72,17 @@ def worth_block(
     seed: int = 0,
     why: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """``start`` (a paired comparison of losses for each prompting), ``texts`` (the mean of
-    ``metric``), ``win_rate`` by the stated judge, ``general``, and the ``verdict``: yes, no or
-    undecided by the losses, Holm over both promptings.
+    """``start`` (a paired comparison of losses for each prompting), ``texts`` (the same for the
+    generated texts, by ``metric``), ``win_rate`` by the stated judge, ``general``, and the
+    ``verdict``: yes, no or undecided by the losses, Holm over both promptings; undecided where the
+    texts contradict them.
     """
     tests = sum(way.judged and way.outputs is not None for way in promptings.values())
     start = adjusted({name: _compared(name, way, seed, tests) for name, way in promptings.items()})
-    verdict, because, more = answer_of(start)
-    ability = _ability(judge, generated)
     scores = _row_scores(promptings, generated, metric)
+    texts = _texts(scores, generated, metric, promptings, seed)
+    verdict, because, more = answer_of(start, texts)
+    ability = _ability(judge, generated)
     same = isinstance(judge, MetricJudge) and judge.metric is metric
     rates = _win_rates(promptings, generated, judge, ability, scores if same else {})
     block: dict[str, Any] = to_json(
@@ -87,7 +91,7 @@ def worth_block(
             "because": because + _judged_sentence(rates, judge),
             "more_rows": more,
             "start": start,
-            "texts": _texts(promptings, generated, metric, scores),
+            "texts": texts,
             "judge": None if judge is None else judge.name,
             "judge_ability": ability,
             "win_rate": rates,
@@ -136,18 +140,29 @@ def adjusted(start: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     over all of these (``p_adjusted``), where it has one.
     """
     plain: dict[str, dict[str, Any]] = to_json(dict(start))
-    judged = [one for one in plain.values() if one.get("judged", True)]
-    tested = [one for one in judged if one.get("p_value") is not None]
-    for one, p in zip(tested, holm(np.array([one["p_value"] for one in tested])), strict=True):
-        one["p_adjusted"] = float(p)
-        if p <= ALPHA:
-            one["more_rows"] = None
+    _correct(one for one in plain.values() if one.get("judged", True))
     return plain
 
 
-def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | None]:
+def _correct(comparisons: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give those with a p-value ``p_adjusted``, Holm's over all of them, and return them; a
+    significant one needs no ``more_rows``."""
+    tested = [one for one in comparisons if one.get("p_value") is not None]
+    for one, p in zip(tested, holm(np.array([one["p_value"] for one in tested])), strict=True):
+        one["p_adjusted"] = float(p)
+        if p <= ALPHA and "more_rows" in one:
+            one["more_rows"] = None
+    return tested
+
+
+def answer_of(
+    start: Mapping[str, Mapping[str, Any]], texts: Mapping[str, Any]
+) -> tuple[str, str, int | None]:
     """Verdict (yes, no or undecided), sentence, and how many more rows would decide it, from
-    ``adjusted`` comparisons.
+    ``adjusted`` comparisons of losses and those of the generated ``texts``.
+
+    A model whose loss is significantly better and whose texts are significantly worse (or the
+    converse) is undecided, and no number of rows decides that.
     """
     tested = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
     if not tested:
@@ -159,14 +174,37 @@ def answer_of(start: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, int | N
         verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
         words.append(_against(NAMES[name].format(one["shots"]), one, verdicts[-1]))
     listed = "; ".join(words)
+    better, worse = (_texts_sentence(texts, verdict) for verdict in ("better", "worse"))
     if "worse" in verdicts:
+        if better:
+            return "undecided", f"Inconclusive: on the test rows {listed}, but {better}.", None
         return "no", f"No: on the test rows {listed}.", None
     if "open" in verdicts:
         more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
         tail = f" ({about(needed)} more rows would decide it)" if needed else ""
-        return "undecided", f"Inconclusive: on the test rows {listed}{tail}.", needed
+        shown = "".join(f", but {one}" for one in (better, worse) if one)
+        return "undecided", f"Inconclusive: on the test rows {listed}{tail}{shown}.", needed
+    if worse:
+        return "undecided", f"Inconclusive: on the test rows {listed}, but {worse}.", None
     return "yes", f"Yes: on the test rows {listed}.", None
+
+
+def _texts_sentence(texts: Mapping[str, Any], verdict: str) -> str:
+    """Which prompting's texts this model's are significantly ``better`` or ``worse`` than, by the
+    metric, with the interval; empty for none."""
+    named = []
+    for name, one in texts.get("difference", {}).items():
+        if one["verdict"] == verdict:
+            gap, called = one["difference"], NAMES[name].format(one["shots"])
+            limits = ""
+            if gap["low"] is not None:
+                ends = (signed(gap[end], "+.3f") for end in ("low", "high"))
+                limits = " (95 % CI {} to {})".format(*ends)
+            named.append(f"those of {called} by {signed(gap['value'], '+.3f')}{limits}")
+    metric = metric_words(str(texts.get("metric")))
+    listed = " and ".join(named)
+    return f"its generated texts are {verdict} in {metric} than {listed}" if named else ""
 
 
 def _against(called: str, one: Mapping[str, Any], verdict: str) -> str:
@@ -199,29 +237,54 @@ def _row_scores(
     promptings: Mapping[str, Prompting], generated: Generated, metric: TextMetric
 ) -> dict[str, Floats]:
     """The metric of every row and text, computed once, since it may have to run code."""
-    if metric.of_rows is None:
-        return {}
     return {
         name: row_scores(metric, texts) for name, texts in _written(promptings, generated).items()
     }
 
 
 def _texts(
-    promptings: Mapping[str, Prompting],
+    scores: Mapping[str, Floats],
     generated: Generated,
     metric: TextMetric,
-    scores: Mapping[str, Floats],
+    promptings: Mapping[str, Prompting],
+    seed: int,
 ) -> dict[str, Any]:
-    """The metric over the generated sample, for the fine-tuned model and each prompting."""
-    means: dict[str, float | None]
-    if metric.of_rows is None:
-        means = {
-            name: metric.compute(texts) for name, texts in _written(promptings, generated).items()
-        }
-    else:
-        known = {name: rows[np.isfinite(rows)] for name, rows in scores.items()}
-        means = {name: float(r.mean()) if len(r) else None for name, r in known.items()}
-    return {"n": len(generated), "metric": metric.name, **means}
+    """The mean of ``metric`` over the generated sample, for the fine-tuned model and each
+    prompting, and the paired ``difference`` from each prompting: p-values with Holm's correction.
+    """
+    known = {name: rows[np.isfinite(rows)] for name, rows in scores.items()}
+    means = {name: float(rows.mean()) if len(rows) else None for name, rows in known.items()}
+    gains = {
+        name: {"shots": promptings[name].shots}
+        | _gain(scores["tuned"], rows, generated.groups, metric, seed)
+        for name, rows in scores.items()
+        if name != "tuned" and promptings[name].judged
+    }
+    for one in gains.values():
+        one["verdict"] = "not shown"
+    for one in _correct(gains.values()):
+        if one["p_adjusted"] <= ALPHA:
+            is_better = (one["difference"].value > 0) == metric.higher_is_better
+            one["verdict"] = "better" if is_better else "worse"
+    block: dict[str, Any] = to_json(
+        {"n": len(generated), "metric": metric.name, **means, "difference": gains}
+    )
+    return block
+
+
+def _gain(
+    tuned: Floats, base: Floats, groups: object, metric: TextMetric, seed: int
+) -> dict[str, Any]:
+    """The metric of the fine-tuned model's texts minus the base model's, on the rows where both
+    have one."""
+    known = np.isfinite(tuned) & np.isfinite(base)
+    of_rows = None if groups is None else np.asarray(groups, dtype=object)[known]
+    units = ResampledUnits.by(of_rows, int(known.sum()))
+    if metric.rate and known.any():
+        difference, p_value, test = compare_rates(tuned[known] == 1, base[known] == 1, units)
+        return {"difference": difference, "p_value": p_value, "test": test}
+    compared = compare_losses(tuned[known], base[known], units, metric=metric.name, seed=seed)
+    return {key: compared.get(key) for key in ("difference", "p_value", "test")}
 
 
 def _ability(judge: Judge | None, generated: Generated) -> dict[str, Any] | None:
@@ -253,13 +316,10 @@ def _win_rates(
         for name, way in promptings.items()
         if way.texts is not None
     }
-    tested = [one for one in rates.values() if one.get("p_value") is not None]
-    for one, p in zip(tested, holm(np.array([o["p_value"] for o in tested])), strict=True):
-        one["p_adjusted"] = float(p)
+    for one in _correct(rates.values()):
         ahead = one["wins"] > one["losses"]
-        one["verdict"] = "not shown" if p > ALPHA else "wins" if ahead else "loses"
-        if p <= ALPHA:
-            one["more_rows"] = None
+        shown = one["p_adjusted"] <= ALPHA
+        one["verdict"] = "not shown" if not shown else "wins" if ahead else "loses"
     return rates
 
 
@@ -269,10 +329,11 @@ def _judged_sentence(rates: Mapping[str, Any], judge: Judge | None) -> str:
         one = rates.get(name)
         if one is None or judge is None or one.get("value") is None:
             continue
+        judged_by = metric_words(judge.name) if isinstance(judge, MetricJudge) else judge.name
         rival = "few-shot" if name == EXAMPLES else "zero-shot"
         counts = f"win {one['wins']}, tie {one['ties']} and lose {one['losses']} of {one['n']}"
         return (
-            f" Judged by {CALLED.get(judge.name, judge.name)}, its texts {counts} "
+            f" Judged by {judged_by}, its texts {counts} "
             f"comparisons with the base model's ({rival})."
         )
     return ""
