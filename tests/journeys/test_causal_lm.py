@@ -18,6 +18,7 @@ import torch
 import transformers as hf
 
 from holdfast.pipeline.main import train
+from holdfast.pipeline.preview import preview
 from holdfast.recipe import Recipe, override, read_recipe
 from holdfast.runs.untuned import load_untuned
 
@@ -103,6 +104,11 @@ def test_what_is_truncated_is_counted_in_every_split(
     ]
     told = {d["what"]: d["chosen"] for d in result["decisions"]}
     assert told["test rows truncated"].endswith(f" of {result['data']['test']}")
+    # A dry run knows as many before anything is trained.
+    plan = preview(override(Recipe(), [f"data.path={sums}", *cut]))
+    (of_test,) = [one for one in plan["findings"] if " test row" in one["because"]]
+    assert of_test["check"] == "truncated_texts"
+    assert f"{of_test['count']} of {plan['division']['test']}" == told["test rows truncated"]
 
 
 def generated_verbatim(model: Path, rows: list[dict[str, str]]) -> set[int]:

@@ -165,7 +165,8 @@ class ValidSplit:
 class HeldOut:
     """The test rows. ``open`` returns them once; a second call is a defect.
 
-    Only ``evaluate`` calls ``open``, and records in ``events.jsonl`` that and when it did.
+    A run opens them to score them, and records in ``events.jsonl`` when it did; ``--dry-run``,
+    which keeps nothing, to count those that would be truncated.
     """
 
     def __init__(self, table: Table) -> None:

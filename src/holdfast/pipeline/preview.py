@@ -13,7 +13,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import MachineError, RecipeError
 from holdfast.core.machine import MB
 from holdfast.core.records import Decision, Finding, to_json
+from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.updates import Draw
+from holdfast.data.table import HeldOut
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.cross_fitting import folds_of, plan_to_try, remake_by
 from holdfast.fits.duration import seconds_after_training
@@ -67,7 +69,9 @@ def preview(recipe: Recipe) -> dict[str, Any]:
     fit_costs = max(1, folds) + (0 if usual is None else (folds - 1) / folds)
     repetitions = fit_costs * max(1, len(learning.outer))
     splits = divided.splits
-    findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings)
+    of_test = _test_findings(training_plan, splits.test)
+    notify(*of_test)
+    findings: tuple[Finding, ...] = (*divided.findings, *training_plan.findings, *of_test)
     total, trainable = count_parameters(training_plan.loaded.network)
     seconds = _seconds_per_row(training_plan)
     return {
@@ -88,6 +92,21 @@ def preview(recipe: Recipe) -> dict[str, Any]:
         "time_s": _time_parts(training_plan, seconds, len(splits.test), repetitions),
         "settings": training_plan.recipe.public_settings(),
     }
+
+
+def _test_findings(training_plan: TrainingPlan, test: HeldOut) -> tuple[Finding, ...]:
+    """Which test rows a generative model would read in part or not at all. Nothing is trained on
+    the plan's model, so these rows may be opened; a run counts them when it scores them."""
+    recipe, loaded, definition = (
+        training_plan.recipe,
+        training_plan.loaded,
+        training_plan.definition,
+    )
+    if recipe.task not in GENERATIVE_TASKS or not len(test):
+        return ()
+    rows = test.open()
+    examples = definition.transform_examples(definition.encode(rows, loaded, recipe), loaded, rows)
+    return definition.check_examples(examples, loaded, "test")
 
 
 def _plan_to_try(
