@@ -150,10 +150,10 @@ def estimate(
     shards: int = 1,
 ) -> MemoryEstimate:
     """The peak memory of the run, on one of ``shards`` devices."""
-    activations = activations_mb(network, task, examples, precision) * rows_in_memory(
-        phases, shards
-    )
-    need = replace(_without_activations(network, phases), activations=activations)
+    # Before the pass: the allocator keeps much of what it frees, and the run uses it again.
+    need = _without_activations(network, phases)
+    of_row = activations_mb(network, task, examples, precision)
+    need = replace(need, activations=of_row * rows_in_memory(phases, shards))
     return sharded_need(need, network, shards)
 
 
