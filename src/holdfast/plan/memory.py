@@ -22,7 +22,7 @@ import numpy as np
 from holdfast.contract.fit import MemoryEstimate
 from holdfast.core.errors import MachineError
 from holdfast.core.machine import MB, MemoryLimit, file_pages_mb, memory_limits
-from holdfast.core.records import Decision, Finding
+from holdfast.core.records import Decision, Finding, Ints
 from holdfast.models.adapters.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.adapters.quantize import SETTING as QUANTIZE
 from holdfast.models.compute.processor import can_checkpoint, switch_checkpointing
@@ -30,6 +30,7 @@ from holdfast.plan.control import SETTING as POLICY
 from holdfast.plan.control import STOP
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
+from holdfast.training.step import PART_ROWS
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -152,8 +153,9 @@ def estimate(
     """The peak memory of the run, on one of ``shards`` devices."""
     # Before the pass: the allocator keeps much of what it frees, and the run uses it again.
     need = _without_activations(network, phases)
-    of_row = activations_mb(network, task, examples, precision)
-    need = replace(need, activations=of_row * rows_in_memory(phases, shards))
+    of_row, lengths = activations_mb(network, task, examples, precision), examples.lengths
+    held = max(_longest_rows_held(phase, np.asarray(lengths), shards) for phase in phases)
+    need = replace(need, activations=of_row * held)
     return sharded_need(need, network, shards)
 
 
@@ -342,6 +344,17 @@ def _checkpointed_share(
         switch_checkpointing(model, False)
     blocks = max(1, sum(layer.name not in ("embeddings", "head") for layer in network.layers()))
     return min(1.0, checkpointed / activations + 1 / blocks)
+
+
+def _longest_rows_held(phase: Phase, lengths: Ints, shards: int) -> float:
+    """How many of the longest row's activations are held at once. Rows that are compared pass in
+    parts of similar length, which are padded less, and all of them are held."""
+    rows = rows_in_memory((phase,), shards)
+    if not phase.compares_rows or rows > len(lengths):
+        return rows
+    longest = np.sort(lengths)[-rows:]
+    parts = np.array_split(longest, math.ceil(rows / PART_ROWS))
+    return float(sum(len(part) * part[-1] for part in parts) / max(1, longest[-1]))
 
 
 def rows_in_memory(phases: tuple[Phase, ...], shards: int = 1) -> int:
