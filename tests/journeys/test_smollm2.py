@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.kills import KillAt
 
+from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
@@ -105,11 +106,12 @@ def test_it_learns_and_its_merged_model_computes_the_same(
     assert done.code == 0, done.err
     tokenizer = AutoTokenizer.from_pretrained(merged)
     base = json.loads((lora / "model" / "adapter_config.json").read_text("utf-8"))
-    plain: Any = AutoModelForCausalLM.from_pretrained(
-        base["base_model_name_or_path"], dtype=torch.float32
-    )
-    adapted = PeftModel.from_pretrained(plain, lora / "model").eval()
-    one: Any = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
+    with quiet_transformers():
+        plain: Any = AutoModelForCausalLM.from_pretrained(
+            base["base_model_name_or_path"], dtype=torch.float32
+        )
+        adapted = PeftModel.from_pretrained(plain, lora / "model").eval()
+        one: Any = AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
     ids = tokenizer("Which colour has box 7?", return_tensors="pt")
     with torch.inference_mode():
         first, second = (model(**ids).logits for model in (adapted, one))
