@@ -24,7 +24,13 @@ from holdfast.fits.fit import make_job
 from holdfast.fits.run_facts import make_run_facts
 from holdfast.monitor.remedies import MOST_VALID
 from holdfast.plan import defaults
-from holdfast.plan.memory import activations_mb, check_fit, estimate, refuse_clearly_too_large
+from holdfast.plan.memory import (
+    BACKWARD,
+    activations_mb,
+    check_fit,
+    estimate,
+    refuse_clearly_too_large,
+)
 from holdfast.prepare.model import prepare_divided
 from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
@@ -188,7 +194,7 @@ def test_activations_are_those_of_a_step_with_the_longest_rows(
     assert phase.compares_rows == (compares == "true")
     order = np.argsort(ready.train.lengths, kind="stable")
     measured = saved_mb(ready, Draw(order[-phase.batch_size :]))
-    assert need_of(ready).activations == pytest.approx(measured, rel=0.15)
+    assert need_of(ready).activations == pytest.approx(BACKWARD * measured, rel=0.15)
 
 
 def test_the_memory_that_its_own_pass_frees_is_no_part_of_the_process(make: Make) -> None:

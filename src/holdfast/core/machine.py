@@ -10,6 +10,7 @@ bounds on time and memory for small foreign programs, such as a chat template.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
 import os
 import platform
@@ -67,6 +68,13 @@ def memory_limits(root: Path = ROOT) -> list[MemoryLimit]:
 def file_pages_mb(root: Path = ROOT) -> float:
     """MB of files (programs, libraries) that this process holds and the kernel can free."""
     return 1024 * _status(root).get("RssFile", 0) / MB
+
+
+def return_freed_memory() -> None:
+    """Give the memory that this process freed back to the system. glibc keeps it for tensors of the
+    same sizes, beside which the next model would need its own; other allocators return it."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def usable_cores(root: Path = ROOT) -> int:

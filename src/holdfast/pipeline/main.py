@@ -27,6 +27,7 @@ from holdfast.contract.run_folder import (
 from holdfast.core.decisions import notify, stage
 from holdfast.core.errors import InputError, RunError
 from holdfast.core.input_errors import surviving_defects
+from holdfast.core.machine import return_freed_memory
 from holdfast.core.records import Decision
 from holdfast.core.run_files import (
     SEALED_FILES,
@@ -183,6 +184,7 @@ def _train(
         accelerator = fitted.job.accelerator
         if accelerator.is_main_process:
             with memory_errors("scoring the test rows"), one_thread():
+                return_freed_memory()
                 with stage("saving the model"):
                     saved = save_model(run, fitted)
                     model, base = seal_model(run), seal_folder(base_folder(run / MODEL))

@@ -21,7 +21,7 @@ import numpy as np
 
 from holdfast.contract.fit import MemoryEstimate
 from holdfast.core.errors import MachineError
-from holdfast.core.machine import MB, MemoryLimit, file_pages_mb, memory_limits
+from holdfast.core.machine import MB, MemoryLimit, file_pages_mb, memory_limits, return_freed_memory
 from holdfast.core.records import Decision, Finding, Ints
 from holdfast.models.adapters.quantize import BYTES, is_quantized, quantizable, weight_bytes
 from holdfast.models.adapters.quantize import SETTING as QUANTIZE
@@ -45,6 +45,9 @@ LONG_ROW_TOKENS = 1024
 WEIGHT_COPIES = 3
 OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8bit": 0.51}
 LORA_SHARE, HALF = 0.02, 0.55
+# A backward pass holds gradients of activations beside these; measured with MiniLM and SmolLM2
+# (``benchmarks/foretold.py``).
+BACKWARD = 1.2
 # Beyond this factor the run is refused; below it the estimate may be off, so it may be tried.
 CLEAR_EXCESS = 1.25
 # The estimate can be a fifth too low, as backward passes need memory of their own.
@@ -151,11 +154,13 @@ def estimate(
     shards: int = 1,
 ) -> MemoryEstimate:
     """The peak memory of the run, on one of ``shards`` devices."""
-    # Before the pass: the allocator keeps much of what it frees, and the run uses it again.
+    # Before the pass, and without what was freed: the run uses that again.
+    return_freed_memory()
     need = _without_activations(network, phases)
     of_row, lengths = activations_mb(network, task, examples, precision), examples.lengths
+    return_freed_memory()
     held = max(_longest_rows_held(phase, np.asarray(lengths), shards) for phase in phases)
-    need = replace(need, activations=of_row * held)
+    need = replace(need, activations=BACKWARD * of_row * held)
     return sharded_need(need, network, shards)
 
 
