@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from holdfast.contract.written_text import WrittenSamples
 from holdfast.core.decisions import report_progress_to, stage, tick
 from holdfast.fits import duration
 from holdfast.pipeline.main import train
@@ -133,6 +135,21 @@ def test_texts_that_a_language_model_generates_after_training(
     names = [what for what, _ in shown]
     for what in ("generating texts", "generating texts by the base model"):
         assert what in names
+
+
+def test_the_longest_text_of_a_batch_is_the_mean_of_the_largest_of_its_draws() -> None:
+    rng = np.random.default_rng(0)
+    answers = ["w " * n for n in rng.integers(1, 60, 40)]
+
+    def tokenizer(texts: list[str], **_: Any) -> dict[str, list[list[str]]]:
+        return {"input_ids": [text.split() for text in texts]}
+
+    plan: Any = SimpleNamespace(loaded=SimpleNamespace(tokenizer=tokenizer))
+    samples = WrittenSamples({}, answers, None, 50)
+    sizes = np.minimum([len(one.split()) + 1 for one in answers], 50)
+    drawn = rng.choice(sizes, (40_000, generation.TOGETHER)).max(axis=1)
+    assert duration._longest_of_batch(plan, samples) == pytest.approx(drawn.mean(), rel=0.005)
+    assert duration._longest_of_batch(plan, WrittenSamples({}, [], None, 50)) == 50
 
 
 def test_a_tick_outside_of_a_stage_or_without_a_watcher_says_nothing() -> None:

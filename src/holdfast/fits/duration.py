@@ -2,9 +2,10 @@
 and analyses of the best checkpoint.
 
 Work is counted in rows passed forward and in batches of generated texts. The time of a row was
-measured before any step; the time of a text is measured here, on a few tokens of one batch. Texts
-count with their maximum length, since an untrained model rarely ends one. A larger batch counts as
-several batches of ``TOGETHER`` texts.
+measured before any step; the time of a text is measured here, on a few tokens of one batch. The
+base model's texts count with their maximum length, since it rarely ends one where the answers do;
+the fine-tuned model's with the lengths of training answers. A larger batch counts as several
+batches of ``TOGETHER`` texts.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import torch
 
     from holdfast.contract.fit import TrainingPlan
+    from holdfast.contract.written_text import WrittenSamples
     from holdfast.models.base import Network
 
 
@@ -44,6 +46,8 @@ FLOAT32_TIMES = 2
 TIMED_TOKENS = 8
 # A first pass also allocates memory, which is a small part of one that takes longer.
 ALLOCATION_COUNTS_S = 1.0
+# Training answers whose lengths are counted.
+MOST_ANSWERS = 500
 
 
 def seconds_after_training(
@@ -143,9 +147,24 @@ def _generation_seconds(
     )
     # Both models generate for test rows, the base model also with few-shot examples. Validation
     # texts are generated at the end if no evaluation generated them.
-    batches = train + 2 * test + (test if recipe.probes.shots else 0)
-    batches += 0 if training_plan.watch else valid
-    return batches * (prefill + samples.new_tokens * token)
+    tuned = train + test + (0 if training_plan.watch else valid)
+    base = test + (test if recipe.probes.shots else 0)
+    tokens = tuned * _longest_of_batch(training_plan, samples) + base * samples.new_tokens
+    return (tuned + base) * prefill + tokens * token
+
+
+def _longest_of_batch(training_plan: TrainingPlan, samples: WrittenSamples) -> float:
+    """The expected tokens of the longest text of a batch, where texts are as long as the training
+    answers: the mean of the largest of ``TOGETHER`` draws from them, Σ x₍ᵢ₎ ((i ÷ n)ᵏ − ((i − 1) ÷
+    n)ᵏ)."""
+    answers = list(samples.answers[:MOST_ANSWERS])
+    if not answers:
+        return samples.new_tokens
+    encoded = training_plan.loaded.tokenizer(answers, verbose=False)["input_ids"]
+    # One more for its end.
+    sizes = np.sort([min(len(ids) + 1, samples.new_tokens) for ids in encoded])
+    shares = np.linspace(0, 1, len(sizes) + 1) ** TOGETHER
+    return float(sizes @ np.diff(shares))
 
 
 def _time_tokens(
