@@ -299,7 +299,10 @@ def test_it_was_worth_it_where_it_beats_both_ways(
     assert found["verdict"] == "yes"
     assert found["win_rate"][PLAIN]["wins"] == 4
     assert found["win_rate"][EXAMPLES]["ties"] == 4
-    assert found["texts"] == {"n": 4, "metric": "rouge_l", "tuned": 1.0, PLAIN: 0.0, EXAMPLES: 1.0}
+    texts = found["texts"]
+    gaps = {name: one["difference"]["value"] for name, one in texts.pop("difference").items()}
+    assert texts == {"n": 4, "metric": "rouge_l", "tuned": 1.0, PLAIN: 0.0, EXAMPLES: 1.0}
+    assert gaps == {PLAIN: 1.0, EXAMPLES: 0.0}
 
 
 def test_it_was_not_where_examples_do_as_well_or_better(
@@ -329,7 +332,7 @@ def test_two_test_rows_leave_the_answer_open() -> None:
 
     way = Prompting(outputs([1.0, 1.2]), outputs([1.1, 1.25]))
     found = adjusted({PLAIN: _compared(PLAIN, way, 0, 1)})
-    assert answer_of(found) == (
+    assert answer_of(found, {}) == (
         "undecided",
         "The difference cannot be tested: there are two rows.",
         None,

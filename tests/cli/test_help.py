@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from holdfast.cli.commands import GROUPS, Commands
 from holdfast.cli.main import app
+from holdfast.core.errors import RecipeError
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,16 @@ def test_every_command_stands_in_its_group_with_one_line_that_fits(listed: dict[
         assert re.match("[A-Z][a-z-]+,? ", line), name
         assert not line.endswith("."), name
         assert line.count("(") == line.count(")"), f"{name}: goes on in the next line"
+
+
+def test_an_argument_too_many_is_named_with_what_to_do() -> None:
+    error = CliRunner().invoke(app, ["train", "a.csv", "b.csv", "c d.csv"]).exception
+    assert isinstance(error, RecipeError)
+    assert error.what == "b.csv c d.csv"
+    assert "data: {path: [A, B]}" in error.remedy
+    error = CliRunner().invoke(app, ["diagnose", "a.csv", "b.csv"]).exception
+    assert isinstance(error, RecipeError)
+    assert "`holdfast diagnose --help`" in error.remedy
 
 
 def test_a_mistyped_command_option_or_key_names_the_nearest_of_its_kind(

@@ -99,6 +99,16 @@ def test_preferences_are_no_classes(tmp_path: Path, columns: dict[str, Any], way
     assert way in caught.value.remedy
 
 
+def test_judged_answers_are_neither_classes_nor_answers(tmp_path: Path) -> None:
+    columns = {"prompt": text, "completion": short, "label": lambda n: n % 2 == 0}
+    with pytest.raises(DataError, match="judged answers") as caught:
+        shape(tmp_path, columns)
+    assert "--text completion --label label" in caught.value.remedy
+    assert shape(tmp_path, columns, text=["completion"], label="label").form == "classes"
+    several = {**columns, "label": lambda n: "abc"[n % 3]}
+    assert shape(tmp_path, several).form == "classes"
+
+
 def test_a_named_answer_of_preferences_is_learned(tmp_path: Path) -> None:
     columns = {"prompt": text, "chosen": text, "rejected": short}
     found = shape(tmp_path, columns, text=["prompt"], label="chosen")

@@ -49,7 +49,17 @@ REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
     ),
     "unknown roles": (
         lambda n: chat(("user", text(n)), ("robot", "hm")),
-        "without a list of turns",
+        "in row 0 the role 'robot' is unknown (known: system, user, assistant, tool",
+        "role",
+    ),
+    "parts without text": (
+        lambda n: {
+            "messages": [
+                {"role": "user", "content": [{"type": "image", "url": f"{n}.png"}]},
+                {"role": "assistant", "content": text(n)},
+            ]
+        },
+        "in row 0 a part of the type 'image' has no text",
         "role",
     ),
     "instructions without answers": (

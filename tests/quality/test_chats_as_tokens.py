@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.analyses.audit.audit import audit
+from holdfast.core.decisions import record_decisions
 from holdfast.core.records import Finding
 from holdfast.recipe import Recipe, override
 
@@ -45,6 +46,19 @@ def findings_of(tmp_path: Path, tiny_llama: Path) -> Callable[..., dict[str, Fin
 
 
 TOKENS = {"truncated_texts", "answer_cut_off", "answers_cut", "foreign_template", "end_missing"}
+
+
+def test_an_audit_names_the_checks_of_tokens_that_found_nothing(
+    findings_of: Callable[..., dict[str, Finding]],
+) -> None:
+    with record_decisions() as log:
+        found = findings_of("[INST] what is {at}? [/INST]", "it is {at}")
+    assert "foreign_template" in found
+    (silent,) = [one for one in log if getattr(one, "what", "").startswith("checks of tokens")]
+    names = set(silent.chosen.split(", "))
+    assert {"answers_cut", "end_missing", "turns_lost", "prompt_trained"} <= names
+    assert "foreign_template" not in names
+    assert silent.because == "of 20 of 20 rows"
 
 
 def test_sound_chats_have_no_fault(findings_of: Callable[..., dict[str, Finding]]) -> None:

@@ -10,7 +10,7 @@ import yaml
 from holdfast.core.errors import RecipeError
 from holdfast.core.setting_names import PLAIN_NAMES, plain_key
 from holdfast.recipe import Recipe, as_settings, key_names, known_keys, override, parse, read_recipe
-from holdfast.recipe.plain_names import stored_key
+from holdfast.recipe.plain_names import OTHER_LIBRARY_ARGUMENTS, stored_key, unknown_key_remedy
 from holdfast.search.space_request import read_search_recipe, split_settings
 
 # A value for each key that is not its default.
@@ -171,3 +171,14 @@ def test_a_search_takes_plain_names(tmp_path: Path) -> None:
 
 def test_every_plain_name_is_suggested() -> None:
     assert set(PLAIN_NAMES.values()) <= set(key_names())
+
+
+def test_an_argument_of_another_library_is_told_by_a_setting_that_exists() -> None:
+    for argument, setting in OTHER_LIBRARY_ARGUMENTS.items():
+        remedy = unknown_key_remedy(f"train.{argument}", known_keys())
+        if setting.endswith("."):
+            assert remedy == setting
+        else:
+            key = setting.partition(" ")[0].partition("=")[0]
+            assert stored_key(key) in (*known_keys(), "methods.neftune")
+            assert remedy == f"In Holdfast, use {setting}."

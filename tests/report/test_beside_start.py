@@ -86,6 +86,21 @@ def test_loss_and_texts_have_a_line_each_with_the_interval(
         assert text.count(f"{value:.3f}") >= 1
 
 
+def test_a_difference_that_holms_correction_takes_away_is_said_with_both_p_values(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    """The interval alone would say the opposite of the verdict."""
+    gap = {"value": -0.23, "low": -0.45, "high": -0.02}
+    comparison = {"metric": "loss", "difference": gap, "test": "paired t-test", "because": "a: b"}
+
+    def edit(result: dict[str, Any]) -> None:
+        result["baseline"]["comparison"] = {**comparison, "p_value": 0.038, "p_adjusted": 0.077}
+
+    page = re.sub(r"<[^>]*>", "", page_of(runs, tmp_path / "run", edit))
+    assert "is shown" in page
+    assert "0.077 after Holm’s correction, which decides" in page.replace("\xa0", " ")
+
+
 @pytest.mark.parametrize("name", ["worth", "outputs"])
 def test_a_run_without_the_block_has_no_section(
     runs: ModuleType, tmp_path: Path, name: str

@@ -33,7 +33,11 @@ def against_base(value: float, low: float | None, high: float | None, p: float) 
             "can be shown (95 % CI −0.040 to +0.020, 40 rows)",
         ),
         # Shown without Holm's correction only.
-        ((-0.01, -0.02, -0.001, 0.06), "undecided", "can be shown (40 rows)"),
+        (
+            (-0.01, -0.02, -0.001, 0.06),
+            "undecided",
+            "95 % CI −0.020 to −0.001, but p = 0.06 after Holm's correction, 40 rows",
+        ),
         ((-0.5, None, None, 0.01), "yes", "by 0.500 nats per token (40 rows)"),
     ],
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,14 +186,31 @@ COMMANDS = {
 }
 
 
+EXTRA_ARGUMENTS = re.compile(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", re.DOTALL)
+
+
 class Command(typer.core.TyperCommand):
-    """A command that suggests the nearest option for an unknown one."""
+    """A command that suggests the nearest option for an unknown one, and says what to do with an
+    argument too many."""
 
     def make_context(self, *args: Any, **more: Any) -> Any:
         try:
             return super().make_context(*args, **more)
         # Its class moved between the packages that Typer stands on; the name and field did not.
         except Exception as error:
+            extra = EXTRA_ARGUMENTS.match(str(getattr(error, "message", "")))
+            if extra:
+                several = (
+                    "To train on several files, list them in a recipe (data: {path: [A, B]})."
+                    if self.name == "train"
+                    else f"`holdfast {self.name} --help` shows the arguments."
+                )
+                raise RecipeError(
+                    extra[1],
+                    f"is more than holdfast {self.name} takes",
+                    None,
+                    f"{several} Put a path with spaces in quotes.",
+                ) from None
             if type(error).__name__ != "NoSuchOption":
                 raise without_control_characters(error) from None
             name = str(error.option_name)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from holdfast.core.setting_names import PLAIN_NAMES, plain_key
 from holdfast.core.yaml_values import TooMuchError, from_yaml
 from holdfast.recipe.values import NUMBER
 
-# Names of other libraries' arguments → the setting to use here.
+# Names of other libraries' arguments → the setting to use here, or a sentence where there is none.
 OTHER_LIBRARY_ARGUMENTS: Mapping[str, str] = {
     "lora_r": "model.adapter.rank",
     "lora_rank": "model.adapter.rank",
@@ -37,6 +37,15 @@ OTHER_LIBRARY_ARGUMENTS: Mapping[str, str] = {
     "optim": "train.optimizer",
     "bf16": "train.precision=bfloat16",
     "fp16": "train.precision=float16",
+    "neftune_noise_alpha": "methods.neftune",
+    "report_to": "track.to",
+    "formatting_func": "data.template",
+    "chat_template_path": "data.template",
+    "dataset_text_field": "data.text",
+    "full_finetuning": "model.adapter.kind=none",
+    "warmup_steps": "train.warmup_ratio",
+    "assistant_only_loss": "Leave it out: the loss of chats covers the answers only.",
+    "completion_only_loss": "Leave it out: the loss covers the answers, of plain text all tokens.",
     "eval_steps": "train.evaluations (the number of evaluations, not the steps between them)",
 }
 
@@ -49,7 +58,9 @@ def unknown_key_remedy(key: str, known: Sequence[str]) -> str:
     'In Holdfast, use model.adapter.rank.'
     """
     setting = OTHER_LIBRARY_ARGUMENTS.get(key.rpartition(".")[2])
-    return f"In Holdfast, use {setting}." if setting else suggest_name(key, known)
+    if setting is None:
+        return suggest_name(key, known)
+    return setting if setting.endswith(".") else f"In Holdfast, use {setting}."
 
 
 def stored_key(key: str) -> str:

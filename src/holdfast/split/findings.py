@@ -212,8 +212,8 @@ def _copies_across_sources(gathered: CombinedRows) -> Iterator[Finding]:
             "copies_across_sources",
             table,
             rows,
-            f"{int(rows.sum())} rows in {len(several)} groups of duplicates occur in several "
-            f"sources ({names}): each group stays in one split",
+            f"{int(rows.sum())} rows in {count_phrase(len(several), 'group')} of duplicates occur "
+            f"in several sources ({names}): each group stays in one split",
             "Remove them from all but one source if they should count once.",
             severity="info",
         )

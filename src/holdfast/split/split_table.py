@@ -276,9 +276,11 @@ def _describe_strategy(outcome: SplitOutcome) -> str:
     """How the rows were split, with the result."""
     strategy, table = outcome.strategy, outcome.combined.tables["source"]
     strata_words = {"several": "set of labels", "number": "range of numbers"}
-    by_class = f"stratified by {strata_words.get(table.columns.label_kind or '', 'class')}"
-    if "source" in table.rows.column_names:
-        by_class += " and source"
+    strata = [strata_words.get(table.columns.label_kind or "", "class")]
+    # Chats and texts to continue are all of one class.
+    strata = strata if table.columns.label_kind or len(table.classes) != 1 else []
+    strata += ["source"] if "source" in table.rows.column_names else []
+    by_class = f"stratified by {' and '.join(strata)}" if strata else "drawn at random"
     if strategy == STRATIFIED:
         return by_class
     because = strategy.because.replace("{side}", outcome.split_names[-1])

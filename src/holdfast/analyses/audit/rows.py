@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from holdfast.analyses.audit.tokenized import is_tokenized, read_tokenized
+from holdfast.analyses.audit.tokenized import is_tokenized, read_tokenized, silent_token_checks
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.records import Decision, Finding
@@ -22,7 +22,6 @@ from holdfast.core.tasks import (
     LABELLED_TEXT_TASKS,
     TAGGING_TASKS,
 )
-from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import is_text_file, load_chats
 from holdfast.data.columns.extra import refuse_changed_source
 from holdfast.data.columns.profile import is_missing
@@ -37,7 +36,6 @@ from holdfast.data.table import Table
 from holdfast.data.tags.conll import has_conll_content, is_conll_file
 from holdfast.plan.task import resolve_task_from_rows
 from holdfast.prepare.given_files import given_files
-from holdfast.quality.tokens import CHECKS
 from holdfast.quality.views import OtherColumns
 from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import task_definition
@@ -125,16 +123,10 @@ def _tokenized(recipe: Recipe, against: Sequence[str], names: Mapping[str, str])
     recipe = recipe.model_copy(update={"task": DECODER_TASKS[0]})
     table, checked = read(str(data.path))
     because = f"they are token ids, decoded by the tokenizer of {model}"
-    passed = [one.name for one in CHECKS if one.name not in {f.check for f in table.findings}]
     notify(
         *table.decisions,
         Decision("rows", "tokenised", because, prominent=True),
-        Decision(
-            "checks of tokens and labels without a finding",
-            ", ".join(passed),
-            f"of {checked:,} of {count_phrase(len(table), 'row')}",
-            prominent=True,
-        ),
+        silent_token_checks(table.findings, checked, len(table)),
     )
     paths, decisions = given_files(data, recipe.task)
     notify(*decisions)

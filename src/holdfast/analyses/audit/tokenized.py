@@ -13,13 +13,15 @@ from typing import Any
 from holdfast.core.discovery import user_path
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS, SMOLLM2
+from holdfast.core.records import Decision, Finding
+from holdfast.core.wording import count_phrase
 from holdfast.data.chats.chat import chats_from_prompts
 from holdfast.data.source import read_first_batch, read_source
 from holdfast.data.table import Table
 from holdfast.models.loading.checks import loading
 from holdfast.models.loading.packaged import packaged_folder
 from holdfast.quality.token_rows import spread, token_rows
-from holdfast.quality.tokens import check_tokens
+from holdfast.quality.tokens import CHECKS, check_tokens
 from holdfast.recipe import DataPart, Recipe
 
 IDS, MASK = "input_ids", "attention_mask"
@@ -27,6 +29,17 @@ NAMES = (IDS, "labels", MASK)
 LARGEST = 2**31
 # A thousand rows take a second or two.
 MOST_CHECKED = 10_000
+
+
+def silent_token_checks(findings: Sequence[Finding], checked: int, rows: int) -> Decision:
+    """Which checks of tokens and labels have no finding, of so many of the rows."""
+    found = {one.check for one in findings}
+    return Decision(
+        "checks of tokens and labels without a finding",
+        ", ".join(one.name for one in CHECKS if one.name not in found) or "none",
+        f"of {checked:,} of {count_phrase(rows, 'row')}",
+        prominent=True,
+    )
 
 
 def is_tokenized(path: str, data: DataPart) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.analyses.audit.rows import AuditRows
-from holdfast.analyses.audit.tokenized import MOST_CHECKED
+from holdfast.analyses.audit.tokenized import MOST_CHECKED, silent_token_checks
 from holdfast.core.decisions import notify
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.packages import need_packages
@@ -293,7 +293,8 @@ def _tokenized(
             "unusable_template", "error", 1.0, len(rows.table), (), because, error.remedy
         )
         return [], f"the chats cannot be rendered: {because}", (found,)
-    notify(reason)
+    checked = min(len(rows.table), MOST_CHECKED)
+    notify(reason, silent_token_checks(findings, checked, len(rows.table)))
     return [replace(counted, rendered=lengths)], "", findings
 
 

@@ -26,6 +26,7 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, to_json
 from holdfast.core.seeds import generator
+from holdfast.core.wording import count_phrase
 from holdfast.data.images.table import image_name
 from holdfast.data.table import Table
 from holdfast.runs.finished_run import FinishedRun
@@ -261,7 +262,8 @@ def _suspicion(entry: Mapping[str, Any], neighbours: list[dict[str, Any]], wrong
     if not neighbours:
         return "no training row is similar to it"
     if not wrong:
-        return f"{len(neighbours)} training rows are similar to it"
+        near = count_phrase(len(neighbours), "training row is", "training rows are")
+        return f"{near} similar to it"
     suspects = [
         n for n in neighbours if n["kind"] in SUSPECT_REGIONS and n["label"] == entry["prediction"]
     ]

@@ -26,7 +26,9 @@ from holdfast.data.chats.columns import ChatColumns, choose_chat_columns
 from holdfast.data.chats.turns import (
     FAULTS,
     NO_ANSWER,
+    NO_CHAT,
     NO_TRAINED_ANSWER,
+    ROLE_ORDER,
     SAMPLE,
     TOOLS,
     UNANSWERED,
@@ -41,6 +43,7 @@ from holdfast.data.chats.turns import (
     prompt_text,
     read_turns,
     unread_part,
+    unreadable_turn,
 )
 from holdfast.data.clean import Tally
 from holdfast.data.columns.roles import check_present, fill_template
@@ -208,6 +211,8 @@ class _Reader:
     form: str
     faults: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     cut: Tally = field(default_factory=Tally)
+    # Why the first chat that is no list of turns is none.
+    unreadable: str | None = None
 
     def write(self) -> datasets.Dataset:
         """Write the rows to disk; log a finding for dropped rows and cut turns. Refuses a source
@@ -218,8 +223,8 @@ class _Reader:
             raise self._nothing()
         for fault, tally in sorted(self.faults.items()):
             because = (
-                f"{count_phrase(tally.count, 'row')} {_fault_in_words(fault)}: dropped "
-                f"({tally.words()})"
+                f"{count_phrase(tally.count, 'row')} {_fault_in_words(fault)}"
+                f"{self._detail(fault)}: dropped ({tally.words()})"
             )
             self._notice(
                 fault, "warn", tally, because, "Correct them in the source, if they matter."
@@ -242,13 +247,18 @@ class _Reader:
     def _nothing(self) -> DataError:
         fault, tally = max(self.faults.items(), key=lambda item: item[1].count)
         chats = 'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}]'
-        remedy = "Add texts" if fault == EMPTY_TEXT else chats
+        joined = "Join turns of one role that follow each other, and put system turns first"
+        remedy = {EMPTY_TEXT: "Add texts", ROLE_ORDER: joined}.get(fault, chats)
         return DataError(
             f"{self.raw.source}, column {', '.join(map(repr, self.columns.text))}",
-            f"has no usable row: {count_phrase(tally.count, 'row')} {_fault_in_words(fault)}",
+            f"has no usable row: {count_phrase(tally.count, 'row')} {_fault_in_words(fault)}"
+            f"{self._detail(fault)}",
             f"row {tally.rows[0]}",
             f"{remedy}, or name other columns with --text and --label.",
         )
+
+    def _detail(self, fault: str) -> str:
+        return f"; in row {self.unreadable}" if fault == NO_CHAT and self.unreadable else ""
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         start = 0
@@ -285,6 +295,9 @@ class _Reader:
         turns, fault, cut = clean_turns(self._turns(row, cells, template_text))
         if fault is not None and (fault not in (NO_ANSWER, NO_TRAINED_ANSWER) or self.need_answer):
             self.faults[fault].add_row(row)
+            if fault == NO_CHAT and self.form == "messages" and self.unreadable is None:
+                why = unreadable_turn(cells[self.columns.text[0]])
+                self.unreadable = None if why is None else f"{row:,} {why}"
             return None
         if cut:
             self.cut.add_row(row)

@@ -98,6 +98,26 @@ def unread_part(value: object) -> str | None:
     return None
 
 
+def unreadable_turn(value: object) -> str | None:
+    """What ``read_turns`` cannot read of a chat's first unreadable turn: its role, or a part
+    without text; ``None`` where it has none."""
+    for item in _items(value) or ():
+        if not isinstance(item, dict) or _turn(item) is not None:
+            continue
+        role = item.get("role", item.get("from"))
+        if str(role).strip().lower() not in ROLES:
+            known = ", ".join(dict.fromkeys(ROLES.values()))
+            return f"the role {role!r} is unknown (known: {known}, and their usual other names)"
+        parts = item.get("content", item.get("value", item.get("text")))
+        kinds = [
+            part.get("type")
+            for part in (parts if isinstance(parts, list) else ())
+            if isinstance(part, dict) and not isinstance(part.get("text"), str)
+        ]
+        return f"a part of the type {kinds[0]!r} has no text" if kinds else "a content is no text"
+    return None
+
+
 def _items(value: object) -> list[object] | None:
     if isinstance(value, str):
         try:

@@ -27,6 +27,8 @@ Form = Literal["chat", "instruction", "prompt", "text", "pair", "tags", "classes
 PROMPTS = (("prompt", "completion"), ("prompt", "response"))
 # Columns of preference data: the preferred and the rejected answer; and what both answer.
 PREFERENCES = ("chosen", "rejected")
+# Those of answers that were judged one by one, as for KTO.
+JUDGED = ("prompt", "completion", "label")
 PROMPT_NAMES = ("prompt", "question", "instruction", "input")
 ID_NAMES = ("id", "idx", "index", "uid", "uuid", "guid", "row", "url", "unnamed: 0", "")
 FREE_WORDS = 3.0
@@ -52,8 +54,8 @@ def detect_shape(
     """The form of these rows; ``text`` and ``label`` are the columns that a user named.
 
     In doubt it is ``classes``: an error that asks for a column costs less than a wrong guess.
-    Raises ``DataError`` for preferences where no column is named: they are not classes, and it is
-    unclear whether to learn from one answer or both.
+    Raises ``DataError`` for preferences and judged answers where no column is named: they are not
+    classes, and it is unclear which answers to learn from.
     """
     if (because := tagged_shape(raw, text, label)) is not None:
         return RowsShape("tags", because)
@@ -76,6 +78,15 @@ def detect_shape(
             "Holdfast fine-tunes on answers, not on preferences. To train on the chosen answers, "
             f"use --task causal-lm {learn}. To monitor a preference trainer (DPO), use "
             "holdfast.Guard.",
+        )
+    if lower.keys() >= set(JUDGED) and profiles[lower["label"]].distinct <= 2:
+        raise DataError(
+            raw.source,
+            "holds judged answers: prompts, completions, and labels that say which are good",
+            ", ".join(raw.names),
+            "Holdfast fine-tunes on answers, not on preferences. Keep the rows with good answers, "
+            "and use --task causal-lm --text prompt --label completion. If the label is a class to "
+            "predict, use --text completion --label label.",
         )
     for shape in (
         _chat(raw, profiles),

@@ -12,6 +12,7 @@ from holdfast.core.branches import branch_of, items_on_branch
 from holdfast.core.metric_names import metric_name, metric_words
 from holdfast.core.records import Estimate, finite
 from holdfast.report.answer.answer import checkpoint_decision
+from holdfast.report.answer.score import LOWER_IS_BETTER
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.charts.svg import SIZES
@@ -336,7 +337,9 @@ def _missing(evaluations: list[Mapping[str, object]], valid: ChartSeries) -> str
 def _gap_sentence(probe: Estimate | None, valid: Estimate | None, name: str) -> str:
     if probe is None or valid is None or probe.value is None or valid.value is None:
         return "The generalization gap is undefined: it needs training rows and validation rows."
-    difference = probe.value - valid.value
+    # Above 0 where the validation rows are predicted worse.
+    sign = -1 if name in LOWER_IS_BETTER else 1
+    difference = sign * (probe.value - valid.value)
     gap = f"{points(difference).lstrip('+±')} points" if is_rate(name) else number(difference, name)
     return (
         f"At the best checkpoint, {metric_words(name)} is {number(probe.value, name)} on training "

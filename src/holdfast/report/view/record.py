@@ -132,6 +132,13 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
     return tuple((name, tuple(lines)) for name, lines in blocks if lines)
 
 
+ADAPTER_COMMENT = (
+    "# pip install transformers peft\n"
+    "# The base model is read from where model/adapter_config.json says. For a folder without\n"
+    "# the adapter, which loads on any machine: holdfast export RUN --to merged\n"
+)
+
+
 def loading(run: RunFiles, folder: str = "model") -> str:
     """Code that loads the saved model with ``transformers`` only (an adapter with ``peft``); empty
     for a run of another trainer, which chooses where it saves its model."""
@@ -143,7 +150,7 @@ def loading(run: RunFiles, folder: str = "model") -> str:
         more = ", BitsAndBytesConfig" if bits else ""
         config = f"quantization_config=BitsAndBytesConfig({bits})"
         arguments = f',\n    dtype="float32", {config}' if bits else ""
-        install_comment = "# pip install transformers peft\n" if adapter else ""
+        install_comment = ADAPTER_COMMENT if adapter else ""
         return (
             f"{install_comment}from transformers import {auto_class}, AutoTokenizer{more}\n"
             f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n'

@@ -242,11 +242,18 @@ def _paired(run: RunFiles, name: str) -> PairedView | None:
         difference=f"{format_value(difference.value)}{' points' if rate else ''}",
         span=f"{format_value(difference.low)} to {format_value(difference.high)}" if known else "",
         # Runs by older versions do not name the test; out of fold there is none.
-        test=f"{raw.text('test', 'paired test')}, {p_value(p)}"
+        test=f"{raw.text('test', 'paired test')}, {p_value(p)}{_adjusted(raw)}"
         if (p := raw.get("p_value")) is not None
         else FOLDS_SHARE_ROWS * ("widened" in str(difference.note)),
         because=f"{counts}." if colon else counts,
     )
+
+
+def _adjusted(raw: Block) -> str:
+    """The p-value that decides, where several comparisons were made."""
+    adjusted = raw.get("p_adjusted")
+    is_same = adjusted is None or adjusted == raw.get("p_value")
+    return "" if is_same else f" ({p_value(adjusted)} after Holm’s correction, which decides)"
 
 
 def _baseline_run(raw: Block, name: str) -> Careless | None:

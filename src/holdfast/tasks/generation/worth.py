@@ -152,6 +152,8 @@ def _correct(comparisons: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         one["p_adjusted"] = float(p)
         if p <= ALPHA and "more_rows" in one:
             one["more_rows"] = None
+        if one["p_value"] <= ALPHA < p and "because" in one:
+            one["because"] += f" After Holm's correction p = {p:.2g}: no difference is shown."
     return tested
 
 
@@ -215,8 +217,9 @@ def _against(called: str, one: Mapping[str, Any], verdict: str) -> str:
         form = "+.3f" if verdict == "open" else ".3f"
         limits = "95 % CI {} to {}, ".format(*(signed(end, form) for end in ends))
     if verdict == "open":
-        # After Holm's correction an interval of one comparison may exclude 0.
-        limits = limits if limits and gap["low"] <= 0 <= gap["high"] else ""
+        # An interval is that of one comparison; the verdict is that of all of them.
+        if limits and not gap["low"] <= 0 <= gap["high"]:
+            limits += f"but p = {one['p_adjusted']:.2g} after Holm's correction, "
         return f"no difference from {called} can be shown ({limits}{rows})"
     direction = "lower" if verdict == "better" else "higher"
     amount = f"{abs(gap['value']):.3f} nats per token"

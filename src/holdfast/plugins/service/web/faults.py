@@ -63,7 +63,7 @@ class Fault(Exception):
     def sentence(self) -> str:
         """The complete error in one line."""
         found_value = "" if self.value is None else f" (found: {bounded_repr(self.value)})"
-        remedy = f" {self.remedy}" if self.remedy else ""
+        remedy = f". {self.remedy}" if self.remedy else ""
         return printable(f"{self.what}: {self.rule}{found_value}{remedy}", 4 * MAX_LENGTH)
 
 
