@@ -151,6 +151,11 @@ EXAMPLES = {
     "errors-and-fairness.md": Example(changed_reviews, TRAIN),
     # The exit code of a change.
     "in-production.md": Example(changed_reviews, TRAIN, code=3),
+    "choose.md": Example(changed_reviews, TRAIN),
+    "errors.md": Example(changed_reviews, TRAIN),
+    "explain.md": Example(changed_reviews, TRAIN),
+    "probe.md": Example(changed_reviews, TRAIN),
+    "tune.md": Example(changed_reviews, TRAIN),
     "wrong-labels.md": Example(wrong_labels),
     "chats-with-lora.md": Example(chats),
 }
