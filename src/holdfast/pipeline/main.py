@@ -195,6 +195,7 @@ def _train(
                 ):
                     fitted = judge_with_texts(fitted)
                 findings = find_all(run, fitted, saved)
+                return_freed_memory()
                 with stage("scoring the test rows"):
                     test = divided.splits.test
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
