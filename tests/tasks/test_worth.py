@@ -136,3 +136,34 @@ def test_the_difference_of_texts_has_the_interval_of_its_kind() -> None:
     # The mid-p of 10 of 40 discordant rows, by SciPy's binomial.
     exact = 2 * stats.binom.cdf(10, 40, 0.5) - stats.binom.pmf(10, 40, 0.5)
     assert rate["p_value"] == pytest.approx(exact)
+
+
+@pytest.mark.parametrize(
+    ("by_loss", "by_texts", "verdict"),
+    [
+        # Texts that are better than those of another prompting contradict nothing.
+        ({PLAIN: -0.3, EXAMPLES: 0.2}, {PLAIN: "better", EXAMPLES: "not shown"}, "no"),
+        ({PLAIN: -0.3, EXAMPLES: 0.2}, {PLAIN: "better", EXAMPLES: "better"}, "undecided"),
+        ({PLAIN: 0.3, EXAMPLES: 0.2}, {PLAIN: "better", EXAMPLES: "not shown"}, "no"),
+        ({PLAIN: -0.3, EXAMPLES: -0.2}, {PLAIN: "better", EXAMPLES: "worse"}, "undecided"),
+        ({PLAIN: -0.3, EXAMPLES: -0.2}, {PLAIN: "better", EXAMPLES: "better"}, "yes"),
+    ],
+)
+def test_loss_and_texts_contradict_each_other_where_they_are_of_one_prompting(
+    by_loss: dict[str, float], by_texts: dict[str, str], verdict: str
+) -> None:
+    limits = {"low": None, "high": None}
+    start = {
+        name: {"shots": 3, "n": 40, "difference": {"value": gap, **limits}, "p_adjusted": 0.001}
+        for name, gap in by_loss.items()
+    }
+    texts = {
+        "metric": "rouge_l",
+        "difference": {
+            name: {"shots": 3, "verdict": one, "difference": {"value": 0.1, **limits}}
+            for name, one in by_texts.items()
+        },
+    }
+    found, sentence, more = answer_of(start, texts)
+    assert (found, more) == (verdict, None)
+    assert ("but its generated texts are" in sentence) == (verdict == "undecided")

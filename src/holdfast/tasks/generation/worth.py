@@ -163,50 +163,59 @@ def answer_of(
     """Verdict (yes, no or undecided), sentence, and how many more rows would decide it, from
     ``adjusted`` comparisons of losses and those of the generated ``texts``.
 
-    A model whose loss is significantly better and whose texts are significantly worse (or the
-    converse) is undecided, and no number of rows decides that.
+    A model whose loss is significantly better than a prompting's and whose texts are significantly
+    worse than the same prompting's (or the converse) is undecided, and no number of rows decides
+    that.
     """
     tested = {name: one for name, one in start.items() if one.get("p_adjusted") is not None}
     if not tested:
         why = [str(one["because"]) for one in start.values() if one.get("because")]
         return "undecided", why[0] if why else "There are no losses to compare.", None
-    words, verdicts = [], []
+    words, by_loss = [], {}
     for name, one in tested.items():
         gap, p = one["difference"]["value"], one["p_adjusted"]
-        verdicts.append("open" if p > ALPHA else "better" if gap < 0 else "worse")
-        words.append(_against(NAMES[name].format(one["shots"]), one, verdicts[-1]))
-    listed = "; ".join(words)
-    better, worse = (_texts_sentence(texts, verdict) for verdict in ("better", "worse"))
-    if "worse" in verdicts:
-        if better:
-            return "undecided", f"Inconclusive: on the test rows {listed}, but {better}.", None
+        by_loss[name] = "open" if p > ALPHA else "better" if gap < 0 else "worse"
+        words.append(_against(NAMES[name].format(one["shots"]), one, by_loss[name]))
+    listed, verdicts = "; ".join(words), set(by_loss.values())
+    by_texts = {name: one["verdict"] for name, one in texts.get("difference", {}).items()}
+    parted = {
+        name: one
+        for name, one in by_texts.items()
+        if {one, by_loss.get(name)} == {"better", "worse"}
+    }
+    if any(one == "worse" and name not in parted for name, one in by_loss.items()):
         return "no", f"No: on the test rows {listed}.", None
+    if parted:
+        shown = _texts_sentence(texts, parted)
+        return "undecided", f"Inconclusive: on the test rows {listed}, but {shown}.", None
     if "open" in verdicts:
         more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
         tail = f" ({about(needed)} more rows would decide it)" if needed else ""
-        shown = "".join(f", but {one}" for one in (better, worse) if one)
+        clear = {name: one for name, one in by_texts.items() if one != "not shown"}
+        shown = f", but {_texts_sentence(texts, clear)}" if clear else ""
         return "undecided", f"Inconclusive: on the test rows {listed}{tail}{shown}.", needed
-    if worse:
-        return "undecided", f"Inconclusive: on the test rows {listed}, but {worse}.", None
     return "yes", f"Yes: on the test rows {listed}.", None
 
 
-def _texts_sentence(texts: Mapping[str, Any], verdict: str) -> str:
-    """Which prompting's texts this model's are significantly ``better`` or ``worse`` than, by the
-    metric, with the interval; empty for none."""
-    named = []
-    for name, one in texts.get("difference", {}).items():
-        if one["verdict"] == verdict:
+def _texts_sentence(texts: Mapping[str, Any], verdicts: Mapping[str, str]) -> str:
+    """Which promptings' texts this model's are better or worse than, by the metric, with the
+    interval; ``verdicts`` are those of the promptings to name."""
+    metric, sentences = metric_words(str(texts.get("metric"))), []
+    for verdict in ("better", "worse"):
+        named = []
+        for name in (one for one, found in verdicts.items() if found == verdict):
+            one = texts["difference"][name]
             gap, called = one["difference"], NAMES[name].format(one["shots"])
             limits = ""
             if gap["low"] is not None:
                 ends = (signed(gap[end], "+.3f") for end in ("low", "high"))
                 limits = " (95 % CI {} to {})".format(*ends)
             named.append(f"those of {called} by {signed(gap['value'], '+.3f')}{limits}")
-    metric = metric_words(str(texts.get("metric")))
-    listed = " and ".join(named)
-    return f"its generated texts are {verdict} in {metric} than {listed}" if named else ""
+        if named:
+            listed = " and ".join(named)
+            sentences.append(f"its generated texts are {verdict} in {metric} than {listed}")
+    return ", and ".join(sentences)
 
 
 def _against(called: str, one: Mapping[str, Any], verdict: str) -> str:
