@@ -1,4 +1,4 @@
-"""The names of metrics for readers."""
+"""The names of metrics for readers, and which are lower for a better model."""
 
 from __future__ import annotations
 
@@ -43,6 +43,17 @@ METRIC_NAMES = {
     "spearman": "Rank correlation (Spearman)",
     "bits_per_byte": "Bits per byte",
 }
+
+LOWER_IS_BETTER = (
+    "mae",
+    "rmse",
+    "loss",
+    "refined_loss",
+    "token_loss",
+    "perplexity",
+    "bits_per_byte",
+    "ece",
+)
 
 
 def metric_name(name: str) -> str:

@@ -181,7 +181,7 @@ MIN_ROWS_FOR_CONTRAST = 4
 # three steps 0.017: the full gap to a trainer without one. Classifiers are unstable on few rows
 # without warmup (2006.04884).
 WARMUP, GENERATIVE_WARMUP = 0.1, 0.0
-PART_ROWS = 4
+GENERATIVE_PART_ROWS = 4
 EPOCHS_WITHOUT_CONTRAST = 20.0
 
 
@@ -561,7 +561,7 @@ def _finetune_phase(recipe: ResolvedRecipe, steps: int, parts: Parts) -> Phase:
         steps=steps,
         source=parts.source or (EveryRow(window=1) if writes else EveryRow()),
         terms=parts.terms,
-        part_rows=PART_ROWS if writes and not train.pack else None,
+        part_rows=GENERATIVE_PART_ROWS if writes and not train.pack else None,
         batch_size=train.batch_size,
         accumulate=train.accumulate,
         learning_rate=rate,

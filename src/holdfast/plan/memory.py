@@ -30,7 +30,7 @@ from holdfast.plan.control import SETTING as POLICY
 from holdfast.plan.control import STOP
 from holdfast.training.machine.machine import autocast
 from holdfast.training.plan import Phase
-from holdfast.training.step import PART_ROWS
+from holdfast.training.step import COMPARED_PART_ROWS
 from holdfast.training.task import device_batch
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ def _longest_rows_held(phase: Phase, lengths: Ints, shards: int) -> float:
     if not phase.compares_rows or rows > len(lengths):
         return rows
     longest = np.sort(lengths)[-rows:]
-    parts = np.array_split(longest, math.ceil(rows / PART_ROWS))
+    parts = np.array_split(longest, math.ceil(rows / COMPARED_PART_ROWS))
     return float(sum(len(part) * part[-1] for part in parts) / max(1, longest[-1]))
 
 

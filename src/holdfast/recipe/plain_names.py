@@ -44,9 +44,11 @@ OTHER_LIBRARY_ARGUMENTS: Mapping[str, str] = {
     "dataset_text_field": "data.text",
     "full_finetuning": "model.adapter.kind=none",
     "warmup_steps": "train.warmup_ratio",
+    "eval_steps": "train.evaluations (the number of evaluations, not the steps between them)",
+}
+NEEDLESS_ARGUMENTS = {
     "assistant_only_loss": "Leave it out: the loss of chats covers the answers only.",
     "completion_only_loss": "Leave it out: the loss covers the answers, of plain text all tokens.",
-    "eval_steps": "train.evaluations (the number of evaluations, not the steps between them)",
 }
 
 
@@ -57,10 +59,11 @@ def unknown_key_remedy(key: str, known: Sequence[str]) -> str:
     >>> unknown_key_remedy("model.lora_r", [])
     'In Holdfast, use model.adapter.rank.'
     """
-    setting = OTHER_LIBRARY_ARGUMENTS.get(key.rpartition(".")[2])
-    if setting is None:
-        return suggest_name(key, known)
-    return setting if setting.endswith(".") else f"In Holdfast, use {setting}."
+    name = key.rpartition(".")[2]
+    if name in NEEDLESS_ARGUMENTS:
+        return NEEDLESS_ARGUMENTS[name]
+    setting = OTHER_LIBRARY_ARGUMENTS.get(name)
+    return f"In Holdfast, use {setting}." if setting else suggest_name(key, known)
 
 
 def stored_key(key: str) -> str:

@@ -373,8 +373,8 @@ def is_parquet(path: Path | None) -> bool:
 
 
 def typed_parts(raw: Raw, file: Path | None) -> Iterator[pa.Table]:
-    """The input's columns, at most ``ROWS`` rows at a time and at least once: a Parquet file with
-    its own types, other files with types inferred from their values."""
+    """The input's columns, at most ``PART_ROWS`` rows at a time and at least once: a Parquet file
+    with its own types, other files with types inferred from their values."""
     if file is not None and is_parquet(file):
         yield from _parquet_parts(file, len(raw))
         return

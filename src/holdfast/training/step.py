@@ -23,7 +23,7 @@ from holdfast.training.restore import RandomState, random_state, set_random_stat
 from holdfast.training.run import Run, batch_losses_of, running_statistics
 from holdfast.training.task import device_batch
 
-PART_ROWS = 8
+COMPARED_PART_ROWS = 8
 # The cost of an update, in forward passes of its rows: 2.6 to 3.3 were measured for the default
 # plans on a CPU (CR, TREC and BANKING77, 120 to 2,000 rows), including the optimizer.
 UPDATE_COST = 2.8
@@ -272,7 +272,7 @@ def _forward_parts(run: Run, draw: Draw) -> list[Draw]:
     if not run.phase.compares_rows:
         return [draw]
     lengths = examples_of(run, draw).lengths
-    return parts_by_length(draw, lengths, math.ceil(len(draw) / PART_ROWS))
+    return parts_by_length(draw, lengths, math.ceil(len(draw) / COMPARED_PART_ROWS))
 
 
 def _output(run: Run, draw: Draw) -> tuple[Any, dict[str, torch.Tensor]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.curves import Curves, Series, logged_position
-from holdfast.core.metric_names import metric_words
+from holdfast.core.metric_names import LOWER_IS_BETTER, metric_words
 from holdfast.core.records import Snapshot
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.monitor.curves.facts import CurveFacts, curve_facts
@@ -26,10 +26,6 @@ BESIDE, PER_EPOCH = 5, 10
 CLEAR = 4.0
 # The evaluations at which validation is below training.
 MOST = 0.75
-
-
-# Metrics of an evaluation that are lower where the model is better.
-COSTS = ("mae", "rmse", "perplexity", "token_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +147,10 @@ def patterns_of_run(history: Sequence[Snapshot]) -> tuple[Pattern, ...]:
     steps = np.array([one.step for one in history], dtype=np.float64)
     losses = np.array([one.valid_loss for one in history])
     for name in history[-1].valid_metrics:
+        if name in LOWER_IS_BETTER:
+            continue
         values = np.array([one.valid_metrics.get(name, math.nan) for one in history])
-        if name in COSTS or not np.isfinite(values).any() or not np.isfinite(losses).any():
+        if not np.isfinite(values).any() or not np.isfinite(losses).any():
             continue
         curves = Curves(
             "holdfast",

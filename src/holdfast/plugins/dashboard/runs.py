@@ -17,12 +17,11 @@ from urllib.parse import urlencode
 from markupsafe import Markup
 
 from holdfast.core.lock import LOCK_FILE as LOCK
-from holdfast.core.metric_names import metric_name
+from holdfast.core.metric_names import LOWER_IS_BETTER, metric_name
 from holdfast.core.printable import printable
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import EVENTS_FILE, RESULT_FILE
 from holdfast.plugins.dashboard.summary import MARKS, STATES, Summary, read_summary, state_of
-from holdfast.report.answer.score import LOWER_IS_BETTER
 from holdfast.report.charts.svg import element
 from holdfast.report.numbers import interval, is_rate, number
 

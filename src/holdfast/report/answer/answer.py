@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.core.decisions import STARTING_ADAPTER
-from holdfast.core.metric_names import metric_name, metric_words
+from holdfast.core.metric_names import LOWER_IS_BETTER, metric_name, metric_words
 from holdfast.core.wording import lower_first
 from holdfast.report.answer.score import (
     GUESSES,
-    LOWER_IS_BETTER,
     PHRASES,
     Headline,
     Use,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from holdfast.core.metric_names import metric_name
+from holdfast.core.metric_names import LOWER_IS_BETTER, metric_name
 from holdfast.core.records import Estimate
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import unit_phrase
@@ -25,7 +25,6 @@ GUESSES = {
 }
 PHRASES = {**GUESSES, "linear probe": "linear probe (baseline)", "untuned model": "base model"}
 TEXT_METRICS = ("execution", "exact_match", "rouge_l")
-LOWER_IS_BETTER = ("mae", "rmse", "loss", "token_loss", "perplexity")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from holdfast.core.branches import branch_of, items_on_branch
-from holdfast.core.metric_names import metric_name, metric_words
+from holdfast.core.metric_names import LOWER_IS_BETTER, metric_name, metric_words
 from holdfast.core.records import Estimate, finite
 from holdfast.report.answer.answer import checkpoint_decision
-from holdfast.report.answer.score import LOWER_IS_BETTER
 from holdfast.report.charts.curves import ChartSeries, CurvesChart, DiscardedCurve, draw_curves
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.charts.svg import SIZES
