@@ -1,7 +1,7 @@
 """What the default for few labelled rows was chosen from: folds (cross-fitting), the length of the
-contrastive phase, the names of the classes, unlabelled texts, patience.
+contrastive phase, the names of the classes, unlabelled texts, patience, LoRA.
 
-    python benchmarks/default_plans.py --part folds --jobs 2  # or names, unlabelled, patience
+    python benchmarks/default_plans.py --part folds --jobs 2  # or names, unlabelled, patience, lora
 
 The sets, rows and systems are those of ``quality.py``, whose cells of the default are the other
 half of these comparisons.
@@ -58,7 +58,9 @@ LENGTHS = {f"{epochs} epochs, {MINILM}": epochs for epochs in (6, 9)}
 # Epochs, rows of a batch and learning rate from the strong encoder, with so many rows. The first is
 # the default, the last was it before.
 STRONG_LENGTHS = ((2, 16, 5e-5), (1.5, 16, 5e-5), (1, 16, 5e-5), (4, 32, 3e-5))
-PARTS = ("folds", "names", "unlabelled", "patience", "length")
+# LoRA in place of the layers that the default trains, where rows are few.
+LORA = f"LoRA of rank 8, {MINILM}"
+PARTS = ("folds", "names", "unlabelled", "patience", "length", "lora")
 
 
 def arms() -> dict[str, Arm]:
@@ -67,6 +69,7 @@ def arms() -> dict[str, Arm]:
     settings: dict[str, dict[str, Any]] = {
         DEFAULT: embedded,
         WITHOUT_NAMES: {**embedded, "data.class_names": False},
+        LORA: {**embedded, "model.adapter.kind": "lora", "model.adapter.rank": 8},
         **{name: {**embedded, "data.unlabelled_by": how} for name, how in UNLABELLED.items()},
         **{
             name: {**embedded, "train.folds": 0, "train.patience": count}
@@ -177,6 +180,7 @@ def cells(part: str) -> list[dict[str, Any]]:
             *grid(seed=range(2), rows=(100,), data=UNLABELLED_SETS, arm=list(UNLABELLED)),
             *grid(seed=range(5), rows=(MANY_ROWS,), data=[MANY_CLASSES], arm=list(UNLABELLED)),
         ],
+        "lora": grid(seed=range(2), rows=(100,), data=SETS, arm=[LORA]),
         "patience": grid(seed=[0], rows=(400,), data=SETS, arm=list(PATIENCE)),
         "length": [
             *grid(seed=range(2), rows=(MANY_LABELLED,), data=SETS, arm=list(LENGTHS)),
@@ -295,6 +299,7 @@ of sets where at least five sets were measured, otherwise over pairs.""",
                 (epoch_plan(*STRONG_EPOCH_PLANS[1]), epoch_plan(*STRONG_EPOCH_PLANS[0])),
                 (DEFAULT, WITHOUT_NAMES),
                 (contrast_plan(*LONGER_PLAN, MINILM), LONGER_WITHOUT_NAMES),
+                (LORA, DEFAULT),
                 *((name, DEFAULT) for name in UNLABELLED),
                 *((name, epoch_plan(*EPOCH_PLANS[0])) for name in PATIENCE),
                 *((name, DEFAULT) for name in LENGTHS),

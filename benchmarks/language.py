@@ -7,10 +7,12 @@ policy `adapt`.
     python benchmarks/language.py --part precision --jobs 2
     python benchmarks/language.py --part adapt --jobs 2
     python benchmarks/language.py --part "adapt small" --jobs 2
+    python benchmarks/language.py --part "few rows" --jobs 2
 
 SmolLM2-135M-Instruct on instructions, summaries of dialogues, and passages of one novel: 100
 training rows (40 for faulty plans), 40 validation and 100 test rows of at most 256 tokens. The
-faulty plans are also run with full fine-tuning of a Llama of 4 million weights. Every plan
+faulty plans are also run with full fine-tuning of a Llama of 4 million weights, and that model is
+trained on 40 rows with LoRA or in full ("few rows"). Every plan
 trains in batches of 8, for 3 epochs unless it says otherwise. The losses, by Transformers in
 float32, are those of the test targets and of 48 general passages (a rise: the model forgets). "TRL"
 and "Unsloth" are the LoRA settings that these document, trained by SFTTrainer.
@@ -50,10 +52,10 @@ from holdfast.models.loading.packaged import packaged_folder
 from holdfast.training.machine.machine import has_fast_bfloat16
 
 NAME = "language"
-SMALL = "adapt small"
-PARTS = ("plans", "precision", "adapt", SMALL)
+SMALL, FEW = "adapt small", "few rows"
+PARTS = ("plans", "precision", "adapt", SMALL, FEW)
 SETS = ("instructions", "dialogues", "novel")
-SIZES = {part: (40 if part == "adapt" else 100, 40, 100) for part in PARTS}
+SIZES = {part: (40 if part in ("adapt", FEW) else 100, 40, 100) for part in PARTS}
 RANKS = (8, 16, 32)
 LORA_RATES, FULL_RATES = (3e-4, 1e-3, 3e-3), (1e-5, 3e-5, 1e-4)
 SHARED = {"train.batch_size": 8, "train.epochs": 3}
@@ -82,6 +84,12 @@ ARMS: dict[str, TaskArm] = {
     "TRL": _theirs(TRL, {}),
     "Unsloth": _theirs(UNSLOTH, {"warmup_steps": 5, "optim": "adamw_torch", "weight_decay": 0.01}),
 }
+# Of the small model, whose full fine-tuning is the default.
+FEW_ARMS = {
+    **{f"lora 8 at {rate:g}": _ours(rate, 8) for rate in (1e-3, 3e-3, 1e-2)},
+    **{f"full at {rate:g}": _ours(rate, None) for rate in (1e-4, 3e-4, 1e-3)},
+}
+FEW_SEEDS = (0, 1)
 # The five plans with the lowest test loss of the first seed, and the peers, again with two more
 # seeds.
 CONFIRMED = (
@@ -123,14 +131,15 @@ def cells(part: str = "") -> list[dict[str, Any]]:
         ],
         "precision": grid(part=["precision"], seed=PRECISION_SEEDS, data=SETS, arm=PRECISIONS),
         "adapt": grid(part=["adapt"], seed=[0], data=SETS[:2], fault=list(FAULTS), arm=POLICIES),
+        FEW: grid(part=[FEW], seed=FEW_SEEDS, data=SETS, arm=[UNTRAINED, *FEW_ARMS]),
         SMALL: grid(part=[SMALL], seed=[0], data=SETS, fault=list(FAULTS), arm=POLICIES),
     }
     return found[part] if part else [cell for some in found.values() for cell in some]
 
 
 def arm_of(cell: Cell) -> TaskArm:
-    if cell["part"] == "plans":
-        return ARMS[cell["arm"]]
+    if cell["part"] in ("plans", FEW):
+        return (ARMS | FEW_ARMS)[cell["arm"]]
     key = "train.precision" if cell["part"] == "precision" else "control.policy"
     rate, rank = (SMALL_RATE, None) if cell["part"] == SMALL else (RATE, RANK)
     times, fault = FAULTS[cell.get("fault", "none")]
@@ -139,7 +148,8 @@ def arm_of(cell: Cell) -> TaskArm:
 
 def run_one(cell: Cell) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    model = cache_folder() / "llama" if cell["part"] == SMALL else packaged_folder(SMOLLM2)
+    small = cell["part"] in (SMALL, FEW)
+    model = cache_folder() / "llama" if small else packaged_folder(SMOLLM2)
     parts = MAKERS[cell["data"]](model, SIZES[cell["part"]], cell["seed"])
     return run_task_arm(arm_of(cell), cell["data"], model, parts, seed=cell["seed"], threads=1)
 
@@ -248,6 +258,7 @@ CLAIM = Claim(
         )([{**one, "processor": one.get("cpu", "")} for one in pick(lines, part="precision")]),
         lambda lines: _policies(lines, "adapt", "SmolLM2-135M-Instruct"),
         lambda lines: _policies(lines, SMALL, "a Llama of 4 million weights"),
+        table({"arm": "Plan"}, COLUMNS, "Few rows, a Llama of 4 million weights", part=FEW),
         lambda lines: table({"part": "Part"}, EFFORT, "Effort")(
             [one for one in lines if one.get("command_s") is not None]
         ),
