@@ -15,6 +15,22 @@ from holdfast.quality.checks import all_checks
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "checks.md"
 HEAD = """# The checks of an audit
 
+```text
+$ holdfast audit train.csv --set audit.rows=0
+…
+     near_duplicates: 33 rows are near-duplicates of another row: at most one
+     word in eight differs (18 pairs of texts).
+     → Review the examples. train assigns near-duplicates to the same split. A
+       random split would not. audit --fix removes those with the same label
+       only with --set clean.copies.same=near.
+…
+No findings: boilerplate, label_variants, missing_as_class, conflicting_labels,
+…
+Skipped (no other file is given: --against FILE): contained_rows, leaks,
+  time_order.
+…
+```
+
 This page describes the checks of `holdfast audit`, except those of [rows that were tokenised
 elsewhere](tasks.md#rows-that-were-tokenised-elsewhere): what each reports, what it cannot see, and
 how often it is wrong. `python scripts/make_checks_page.py` writes it from the checks themselves.

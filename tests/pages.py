@@ -6,6 +6,9 @@ run says why in a comment on the line above, in one of the forms of ``REASONS``:
 
     <!-- not run: needs the network, to fetch a model -->
 
+A ``text`` snippet below ``<!-- output of the code above -->`` is compared with what that code
+prints; ``…`` on a line by itself stands for lines left out.
+
 A page may prepare names for its snippets out of sight: ``<!-- setup``, Python, ``-->``.
 """
 
@@ -38,6 +41,9 @@ PART = re.compile(
 )
 NOT_RUN = "not run: "
 ELSEWHERE = "run by "
+OUTPUT = "output of the code above"
+TIME = re.compile(r"(?:\d+ min )?\d+ s\b")
+NUMBER = re.compile(r"[−+-]?\d[\d,.]*")
 # What the reason begins with, and what the snippet must then hold.
 REASONS: dict[str, re.Pattern[str]] = {
     "needs the network": re.compile(r"\b[\w.-]+/[\w.-]+\b|\bpip\b|https?://"),
@@ -91,23 +97,40 @@ def commands(code: str) -> list[list[str]]:
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
 
+def comparable(text: str, exact: bool) -> str:
+    """Without line breaks, and without figures where they are not compared."""
+    if not exact:
+        text = NUMBER.sub("#", TIME.sub("# s", text))
+    return " ".join(text.split())
+
+
+def check_output(shown: str, printed: str, exact: bool = False) -> None:
+    """Fails unless ``printed`` has every part of ``shown`` that stands between lines of ``…``."""
+    for part in re.split(r"^…$", shown, flags=re.MULTILINE):
+        assert comparable(part, exact) in comparable(printed, exact), printed
+
+
 def run_page(page: Path, folder: Path, monkeypatch: Any) -> Iterator[Snippet]:
     """Run what runs of ``page`` in ``folder``, one snippet after the other; yields each when it is
     done. Commands of Holdfast alone run in this process, which saves its start."""
     monkeypatch.chdir(folder)
     names: dict[str, Any] = {"__name__": "__main__"}
+    printed = ""
     for snippet in snippets(page):
+        if snippet.mark == OUTPUT:
+            check_output(snippet.code, printed)
         if snippet.reason or snippet.elsewhere or snippet.kind == "text":
             continue
-        RUNNERS[snippet.kind](snippet, folder, names, monkeypatch)
+        printed = RUNNERS[snippet.kind](snippet, folder, names, monkeypatch) or ""
         yield snippet
 
 
-def _python(snippet: Snippet, folder: Path, names: dict[str, Any], monkeypatch: Any) -> None:
+def _python(snippet: Snippet, folder: Path, names: dict[str, Any], monkeypatch: Any) -> str:
     # The line numbers of an error are those of the page.
     code = "\n" * snippet.line + snippet.code
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(code, str(snippet.page), "exec"), names)
+    return out.getvalue()
 
 
 def _shell(snippet: Snippet, folder: Path, names: dict[str, Any], monkeypatch: Any) -> None:
@@ -152,7 +175,7 @@ def _yaml(snippet: Snippet, folder: Path, names: dict[str, Any], monkeypatch: An
     read_recipe(path)
 
 
-RUNNERS: dict[str, Callable[[Snippet, Path, dict[str, Any], Any], None]] = {
+RUNNERS: dict[str, Callable[[Snippet, Path, dict[str, Any], Any], str | None]] = {
     "python": _python,
     "setup": _python,
     "shell": _shell,

@@ -25,7 +25,8 @@ const rankPages = (index, query) => {
     const named = new Set([...filesOf(index.terms, word), ...filesOf(index.titleterms, word)]);
     for (const [entry, found] of entries)
       if (entry.includes(word)) found.forEach(([file]) => named.add(file));
-    return Math.log(1 + pages / (1 + named.size));
+    // A word that stands nowhere tells no page from another.
+    return named.size && Math.log(1 + pages / (1 + named.size));
   };
   const weight = new Map(asked.map((word) => [word, rarity(word)]));
   const sum = (some) => some.reduce((total, word) => total + (weight.get(word) ?? rarity(word)), 0);

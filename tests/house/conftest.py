@@ -57,3 +57,23 @@ def parse() -> Callable[[list[str]], None]:
         own.make_context(words[0], list(words[1:]), parent=context)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def options() -> Callable[[str], set[str]]:
+    """The options of a command, by its name."""
+    import typer.main
+
+    from holdfast.cli.main import app
+
+    command: Any = typer.main.get_command(app)
+
+    def read(name: str) -> set[str]:
+        context = command.make_context("holdfast", [name], resilient_parsing=True)
+        own = command.get_command(context, name)
+        assert own is not None, f"{name} is not a command"
+        return {word for one in own.params for word in (*one.opts, *one.secondary_opts)} | {
+            "--help"
+        }
+
+    return read

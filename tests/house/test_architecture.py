@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,21 @@ def tree(text: str) -> list[str]:
 def test_the_contract_names_every_package(root: Path, packages: set[str]) -> None:
     named = {layer.strip("()") for layer in contract(root)}
     assert packages <= named, f"not named in the import contract: {sorted(packages - named)}"
+
+
+def test_the_design_begins_with_what_the_contract_prints(root: Path) -> None:
+    """Except for the counts of files and imports."""
+    page = (root / "docs" / "design.md").read_text("utf-8")
+    shown = page.partition("```text\n$ lint-imports\n…\n")[2].partition("```")[0]
+    command = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([command], cwd=root, capture_output=True, text=True, check=True)
+    assert shown
+    for part in shown.split("…\n"):
+        assert without_counts(part) in without_counts(done.stdout)
+
+
+def without_counts(text: str) -> str:
+    return re.sub(r"\d+(?= (?:files|dependencies))", "#", text)
 
 
 def test_the_contract_demands_only_packages_that_exist(root: Path, packages: set[str]) -> None:

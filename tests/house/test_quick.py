@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,17 @@ def test_every_package_has_tests_that_exist(
     for package in quick.packages():
         missing = [path for path in quick.tests_of(package) if not (root / path).exists()]
         assert missing == [], f"{package}: tell scripts/quick.py where its tests lie"
+
+
+def test_the_page_on_the_tests_begins_with_the_tests_of_a_package(
+    quick: ModuleType, root: Path
+) -> None:
+    page = (root / "docs" / "testing.md").read_text("utf-8")
+    begins = r"# The tests\n\n```text\n\$ pytest -q tests/(\w+)\n"
+    printed = r"[. \[\]\d%\n]+\n\d+ passed in [\d.]+s\n```"
+    shown = re.match(begins + printed, page)
+    assert shown
+    assert f"tests/{shown[1]}" in quick.tests_of(shown[1])
 
 
 def test_a_packages_work_is_form_types_contract_house_and_its_own_tests(quick: ModuleType) -> None:

@@ -23,6 +23,13 @@ def test_a_guide_begins_with_a_command_or_code(page: Path) -> None:
     assert body.lstrip().startswith("```"), "after the title"
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_code_comes_before_the_second_paragraph_of_a_page(page: Path) -> None:
+    text = re.sub(r"<!--.*?-->\n", "", page.read_text("utf-8"), flags=re.DOTALL)
+    before = text.partition("```")[0].strip().split("\n\n")
+    assert len([part for part in before if part and not part.startswith("#")]) <= 1
+
+
 def test_the_gallery_shows_every_page_that_the_site_has() -> None:
     text = (DOCS / "gallery.md").read_text("utf-8")
     linked = re.findall(r'href="\.\./gallery/([\w-]+)\.html"', text)
@@ -75,8 +82,9 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_host(site: Path) 
 
 @pytest.mark.slow
 def test_the_search_finds_the_page_that_answers(site: Path, browser: Any) -> None:
-    """Of 120 queries by readers who had not seen the site, at least nine in ten find it among the
-    first three pages, and an API name finds its place in the reference."""
+    """Of 132 queries by readers who had not seen the site, at least nine in ten find it among the
+    first three pages, all that name a how-to page, and an API name finds its place in the
+    reference."""
     page = browser.new_page()
     page.goto(f"{(site / 'search.html').as_uri()}?q=drift")
     page.wait_for_selector("#search-results ul.search > li")
@@ -89,7 +97,9 @@ def test_the_search_finds_the_page_that_answers(site: Path, browser: Any) -> Non
         for query in queries
         if f"docs/how-to/{guide}" not in [one[0] for one in page.evaluate(search, query)[:3]]
     ]
-    assert len(missed) <= 12, missed
+    assert len(missed) <= 13, missed
+    named = {query for queries in asked["third"].values() for query in queries}
+    assert not named & set(missed)
     assert page.evaluate(search, "TextClassifier")[0][:2] == [
         "docs/reference/api",
         "holdfast.TextClassifier",

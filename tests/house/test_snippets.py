@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import inspect
+import itertools
 import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -47,16 +51,25 @@ def test_a_snippet_has_a_language_that_the_tests_know() -> None:
 
 def test_a_comment_above_a_snippet_is_a_reason_that_holds() -> None:
     for snippet in ALL:
-        if not snippet.mark:
+        if not snippet.mark or snippet.mark == pages.OUTPUT:
             continue
         assert snippet.reason or snippet.elsewhere, (
             f"{snippet.name}: a comment above a snippet begins with {pages.NOT_RUN!r} or "
-            f"{pages.ELSEWHERE!r}"
+            f"{pages.ELSEWHERE!r}, or is {pages.OUTPUT!r}"
         )
         if snippet.reason:
             start = next((r for r in pages.REASONS if snippet.reason.startswith(r)), None)
             assert start, f"the reason begins with one of {list(pages.REASONS)}"
             assert pages.REASONS[start].search(snippet.code), f"nothing in it {start}"
+
+
+def test_an_output_is_below_python_that_a_test_runs() -> None:
+    """Where that test is another one than that of the page, it compares the output."""
+    for before, snippet in itertools.pairwise(ALL):
+        if snippet.mark == pages.OUTPUT:
+            assert (before.page, before.kind, snippet.kind) == (snippet.page, "python", "text")
+            assert not before.reason
+            assert not before.elsewhere or "check_output" in (ROOT / before.elsewhere).read_text()
 
 
 def test_a_snippet_that_is_run_elsewhere_stands_in_that_test() -> None:
@@ -94,9 +107,66 @@ def test_what_is_not_run_is_at_least_well_formed(parse: Parse) -> None:
                 assert targets <= set(made)
 
 
-def test_an_option_that_does_not_exist_would_be_found(parse: Parse) -> None:
+def text_commands() -> Iterator[tuple[str, str]]:
+    """The page, and the rest of each line that shows a command of Holdfast without being run: in
+    ``text``, or indented by four spaces. Lines that continue it are joined."""
+    shown = re.compile(r"^(?:    |\$ )?holdfast +([a-z](?!.*→).*(?:\n {9,}.*)*)$", re.MULTILINE)
+    for page in pages.PAGES:
+        parts = [snippet.code for snippet in pages.snippets(page) if snippet.kind == "text"]
+        prose = pages.PART.sub("", page.read_text("utf-8"))
+        for part in [*parts, *re.findall(r"(?:^    \S.*\n)+", prose, re.MULTILINE)]:
+            for line in shown.findall(part.replace("\\\n", " ")):
+                yield page.name, re.sub(r"\s+#.*", "", line)
+
+
+# What only a synopsis has: choices, parts that may be left out, names to be replaced.
+SYNOPSIS = re.compile(r"[\[\]()|…]|\.\.\.|(?<![\w.])[A-Z]+\b")
+
+
+def test_commands_that_are_only_shown_exist_with_their_options(
+    parse: Parse, options: Callable[[str], set[str]]
+) -> None:
+    shown = list(text_commands())
+    assert len(shown) > 60
+    for page, line in shown:
+        name = line.split()[0]
+        unknown = set(re.findall(r"(?<![\w-])--[\w-]+", line)) - options(name)
+        assert not unknown, f"{page}: holdfast {name} has no {', '.join(unknown)}"
+        if not SYNOPSIS.search(line):
+            parse(shlex.split(line))
+            check_settings(shlex.split(line))
+
+
+def check_settings(words: list[str]) -> None:
+    """The settings that a command line gives a recipe are settings of a recipe."""
+    from holdfast.recipe import Recipe, override
+
+    given = [after for word, after in itertools.pairwise(words) if word == "--set"]
+    override(Recipe(), [one for one in given if one.partition(".")[0] in Recipe.model_fields])
+
+
+def test_calls_that_are_only_shown_are_of_functions_with_these_parameters() -> None:
+    import holdfast
+
+    found = 0
+    for snippet in ALL:
+        if snippet.kind != "text" or "holdfast." not in snippet.code:
+            continue
+        with contextlib.suppress(SyntaxError):
+            for call in ast.walk(ast.parse(snippet.code)):
+                match call:
+                    case ast.Call(ast.Attribute(ast.Name("holdfast"), name), _, keywords):
+                        known = inspect.signature(getattr(holdfast, name)).parameters
+                        assert {one.arg for one in keywords} <= {*known}, snippet.name
+                        found += 1
+    assert found >= 6
+
+
+def test_an_option_or_a_setting_that_does_not_exist_would_be_found(parse: Parse) -> None:
     with pytest.raises(Exception, match="is not an option of"):
         parse(["train", "x.csv", "--modle", "y/z"])
+    with pytest.raises(Exception, match="epcohs"):
+        check_settings(["train", "x.csv", "--set", "train.epcohs=3"])
 
 
 def test_the_reader_of_pages_reads_marks_and_preparations(tmp_path: Path) -> None:

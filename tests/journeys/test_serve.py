@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import signal
 import socket
@@ -171,6 +172,21 @@ def test_other_protocols_say_what_this_model_is_not(served: Served) -> None:
     assert "text-classification" in answer["error"]["message"]
     status, answer = known(served, "/v2/models/finished")
     assert answer["inputs"] == [{"name": "text", "datatype": "BYTES", "shape": [-1]}]
+
+
+def test_the_page_of_the_engine_shows_and_explains_its_metrics(served: Served) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "engine.md").read_text("utf-8")
+    printed = re.findall(r"^(holdfast_engine_\w+) [\d.e+-]+$", known(served, "/metrics")[1], re.M)
+    shown = page.partition("```text\n")[2].partition("```")[0].splitlines()
+    assert shown[0] == "$ curl -s localhost:8080/metrics | grep ^holdfast_engine"
+    names = [line.split()[0] for line in shown[1:] if line != "…"]
+    assert names == [name for name in printed if name in names]
+    explained = {
+        f"holdfast_engine_{name}"
+        for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", row)
+    }
+    assert explained == set(printed)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from holdfast.core.records import Finding
 from holdfast.core.run_facts import RunFacts
+from holdfast.monitor.detectors.data import few_rows
 from holdfast.monitor.detectors.memory import spearman
 from holdfast.monitor.detectors.progress import underfit
 from holdfast.monitor.history import History
@@ -101,6 +102,13 @@ def test_few_rows_and_a_large_model_are_named_where_the_probe_and_the_counts_say
     assert (few.label, few.cause) == ("overfit", "too few rows")
     large = judge(history(FALLING, late), known(trainable=10**9, train_rows=100))
     assert (large.label, large.cause) == ("overfit", "too large a model for these rows")
+
+
+@pytest.mark.parametrize(("loss", "blames"), [(0.05, False), (0.2, True)])
+def test_a_solved_task_needs_no_more_rows(history, loss, blames):
+    facts = known(probe_curve=((50, 1.4 * loss), (100, loss)))
+    seen = History(tuple(history([loss] * 6, [loss] * 6)), facts)
+    assert (few_rows(seen) is not None) == blames
 
 
 def test_training_on_for_nothing_is_memorizing(history):

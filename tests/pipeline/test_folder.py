@@ -143,3 +143,13 @@ def test_a_folder_whose_name_ends_in_no_number_is_passed_over(tmp_path: Path) ->
     for name in ("t-²", "t-7", "t-x"):
         (tmp_path / name).mkdir()
     assert default_folder("t.csv", False, tmp_path) == tmp_path / "t-8"
+
+
+def test_a_run_that_does_not_exist_is_told_by_its_neighbours(tmp_path: Path) -> None:
+    for name in ("reviews-1", "chats-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text("{}")
+    with pytest.raises(RunError, match=r"Did you mean .*reviews-1"):
+        need_run(tmp_path / "review-1")
+    with pytest.raises(RunError, match="Name the folder of a finished run"):
+        need_run(tmp_path / "nowhere" / "review-1")

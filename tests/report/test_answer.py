@@ -154,7 +154,7 @@ def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
 def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> None:
     headline, advice, use = told(classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0)))
     assert headline.startswith("Not shown to be better than the linear probe (baseline): ")
-    assert "The linear probe (baseline) costs less." in advice
+    assert "costs less: --set model.freeze=backbone trains it alone." in advice
     assert use == "unsettled"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.core import run_files
+from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import reading_errors
@@ -290,7 +291,9 @@ def need_run(run: Path) -> None:
     """Raise ``RunError`` unless ``run`` is a finished run."""
     with reading_errors(str(run), RunError, "cannot be opened", "Check its permissions."):
         if not run.is_dir():
-            raise RunError(str(run), "is not a folder", None, "Name the folder of a finished run.")
+            runs = [str(run.parent / one.parent.name) for one in run.parent.glob(f"*/{RESULT}")]
+            remedy = suggest_name(str(run), runs) if runs else "Name the folder of a finished run."
+            raise RunError(str(run), "is not a folder", None, remedy)
         if os.path.lexists(run / RESULT) and os.path.lexists(run / MODEL):
             return
         refuse_locked(run)

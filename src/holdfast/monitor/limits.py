@@ -63,6 +63,7 @@ REPAIRED_ROWS = 8  # at least this many such rows
 FORGOTTEN = 0.05  # of the first loss on the general-text set
 PRIMACY = 0.2  # Spearman's ρ between the first use of a row and how little it was fitted
 FEW_ROWS_GAIN = 0.05  # of its loss that the linear probe gains by doubling its rows
+SOLVED = 0.1  # nats of validation loss, below which more rows hardly help
 MOST_A_ROW, SMALL = 150_000, 40_000_000  # trainable parameters: fits/compose.py says why
 DISPARITY = 0.05  # accuracy: a gap worth reporting
 REPEATS = 0.2  # of the generated texts

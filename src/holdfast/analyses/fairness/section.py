@@ -83,7 +83,7 @@ def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
     if not checked:
         return (
             "Not tested: no column defines groups of rows, and too few rows have a name, pronoun "
-            "or country to swap (probes.fairness.insert=true adds such terms)."
+            "or country to swap (--set probes.fairness.insert=true adds such terms)."
         )
     return sentence(f"no difference is shown on the test rows; tested: {'; '.join(checked)}")
 

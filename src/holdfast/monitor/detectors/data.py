@@ -286,7 +286,8 @@ BY_FEW_ROWS: tuple[Label, ...] = ("overfit", "memorizing", "miscalibrated", "inc
 
 def few_rows(history: History) -> Symptom | None:
     """A cause, without a label, where the last doubling of its rows took 5 % or more off the
-    validation loss of a linear probe on the base model: then more rows would help further.
+    validation loss of a linear probe on the base model: then more rows would help further. Not
+    where the run's own loss is below 0.1 nats, of which most cannot be gained any more.
 
     The blame grows with the gain. It measures the rows and not the run, so it has no step.
     """
@@ -298,7 +299,8 @@ def few_rows(history: History) -> Symptom | None:
     if not before > 0 or full <= rows:
         return None
     gain = 1 - after / before
-    if gain < limits.FEW_ROWS_GAIN:
+    is_solved = history.has_validation and history.valid[:, history.best].mean() < limits.SOLVED
+    if gain < limits.FEW_ROWS_GAIN or is_solved:
         return None
     return Symptom(
         because=f"going from {rows} to {full} rows took {percent_phrase(gain)} off the loss of a "

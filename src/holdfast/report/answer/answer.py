@@ -15,6 +15,7 @@ from holdfast.report.answer.score import (
     Headline,
     Use,
     advantage_text,
+    cheaper_text,
     compared_baseline,
     difference_text,
     headline_score,
@@ -188,7 +189,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     if better_baselines and paired.apart:
         return (
             f"Inconclusive: it is better than the {other} {by}, but not by the metric above. "
-            f"The {other} costs less.",
+            + cheaper_text(other),
             "unsettled",
         )
     if not paired.apart and not better_baselines and paired.gain > 0:
@@ -201,7 +202,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
                 "yes",
             )
     if not paired.apart:
-        costs_less = f" The {other} costs less." if better_baselines else ""
+        costs_less = f" {cheaper_text(other)}" if better_baselines else ""
         words = f"Inconclusive: {test_row_text(result)} cannot show a difference from the {other}"
         return f"{words} ({difference_text(paired)}).{costs_less}", "unsettled"
     guess = next((what for what in score.others if what in GUESSES), None)

@@ -266,6 +266,13 @@ def compared_baseline(result: Mapping[str, Any]) -> str:
     return PHRASES.get(compared, compared)
 
 
+def cheaper_text(other: str) -> str:
+    """That the baseline ``other`` costs less, and the setting that trains it, if there is one."""
+    if other == PHRASES["linear probe"]:
+        return f"The {other} costs less: --set model.freeze=backbone trains it alone."
+    return f"The {other} costs less."
+
+
 def advantage_text(paired: Paired) -> str:
     """``by 8.0 points (95 % CI 3.1 to 12.9)``, whichever model is better."""
     size = _format_amount(abs(paired.gain), paired)

@@ -17,6 +17,7 @@ from holdfast.report.answer.score import (
     PHRASES,
     Use,
     advantage_text,
+    cheaper_text,
     difference_text,
     paired_comparison,
 )
@@ -48,7 +49,7 @@ def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
             return f"Worth using: better than the {other} {by}.", "yes"
         return f"Do not use it: the {other} is better {by}.", "no"
     is_lower = score is not None and probe is not None and score <= probe
-    costs_less = f" The {other} costs less." if is_lower else ""
+    costs_less = f" {cheaper_text(other)}" if is_lower else ""
     return (
         f"Inconclusive: on {count(cv['rows'])} rows no difference from the {other} can be shown: "
         f"{difference_text(paired)}.{costs_less}",

@@ -357,12 +357,15 @@ class FoldLearner:
             self.fold_plan,
             SearchContext.from_learning_rows(self.learning),
         )
-        summary = f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows"
-        decision = Decision("cross-validation", summary, plan.how, prominent=True)
-        notify(decision)
         whole = {f"fold-{fold.repeat}-{fold.number}": fold for fold in plan.folds}
         parts = self._parts()
         rows = {**whole, **parts}
+        summary = (
+            f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows; {len(rows)} fits, and "
+            "one on all rows"
+        )
+        decision = Decision("cross-validation", summary, plan.how, prominent=True)
+        notify(decision)
         choice, recipe = self.learning.prepared.base_models, self.learning.prepared.recipe
         all_rows = len(self.learning.everything)
 
@@ -377,12 +380,19 @@ class FoldLearner:
         store = FitStore(into.checkpoints if into else None, context.fingerprint)
         engine = make_engine(self._asked.engine, self._asked.address)
         by_key: dict[str, FitResult] = {}
+        left = all_rows + sum(len(fold.train) for fold in rows.values())
+        learned, seconds_spent = 0, 0.0
         for result in engine.run(context, jobs, store=store):
             by_key[result.key] = result
             fold = rows[result.key]
+            learned, left = learned + len(fold.train), left - len(fold.train)
+            # Of stored fits too, which a resumed run does not repeat.
+            seconds_spent += result.seconds
             if result.failed is None:
+                one_by_one = self._asked.engine == "local"
+                more = seconds_spent * left / learned if one_by_one else None
                 part = PHRASES.get(fold.share, "")
-                notify(fold_decision(fold, result, len(plan.for_repeat(0)), part))
+                notify(fold_decision(fold, result, len(plan.for_repeat(0)), part, more))
         pairs = [(fold, by_key[key]) for key, fold in whole.items()]
         seconds = time.perf_counter() - start
         if into is not None:

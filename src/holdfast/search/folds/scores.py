@@ -23,7 +23,7 @@ from holdfast.contract.result import baseline_block
 from holdfast.core.metric_names import metric_name
 from holdfast.core.records import Decision, Estimate, Floats, Outputs, to_json
 from holdfast.core.tasks import CLASSIFICATION_TASKS
-from holdfast.core.wording import count_phrase
+from holdfast.core.wording import count_phrase, seconds_phrase
 from holdfast.metrics.comparison import compare
 from holdfast.metrics.score import RATE_EFFECT, RATES, score_out_of_fold
 from holdfast.metrics.text_scores import OVERLAPS
@@ -141,8 +141,11 @@ def _majority_share(context: SearchContext, pairs: Pairs, metric: str) -> float 
     return float(counts.max() / len(held_out))
 
 
-def fold_decision(fold: TrialFold, result: FitResult, folds: int, part: str = "") -> Decision:
-    """A finished fold, in a line; ``part`` says which part of its rows it was trained on."""
+def fold_decision(
+    fold: TrialFold, result: FitResult, folds: int, part: str, left: float | None
+) -> Decision:
+    """A finished fold, in a line; ``part`` says which part of its rows it was trained on, and
+    ``left`` is an estimate of the seconds that all other fits take, where one follows another."""
     scores = result.held_out_scores.scores["metrics"]
     name = headline_metric(scores)
     value = scores[name]["value"]
@@ -155,6 +158,8 @@ def fold_decision(fold: TrialFold, result: FitResult, folds: int, part: str = ""
         f"{result.best_step} of {result.planned}; {result.seconds:.0f} s; "
         f"{result.verdict['label']}"
     )
+    if left is not None:
+        because += f"; about {seconds_phrase(left)} left"
     title = f"fold {fold_number}" if fold.repeat else f"fold {fold_number} of {folds}"
     title = f"{title}, {part}" if part else title
     return Decision(title, f"{metric_name(name)} {value_text}", because, prominent=True)
