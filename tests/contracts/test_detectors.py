@@ -109,7 +109,7 @@ def shape(kind: str, n: int) -> History:
         ),
         "few": lambda: course(
             down,
-            down,
+            np.linspace(0.7, 0.3, STEPS),
             n,
             probe_curve=((10, 0.9), (20, 0.4)),
             trainable=10**9,

@@ -130,7 +130,7 @@ def test_a_system_turn_comes_first_and_stays(run: Path, tiny_llama: Path, holdfa
         assert reply.answer == greedy(run / "model", tokenizer, turns, 6)
         assert reply.start == greedy(tiny_llama, tokenizer, turns, 6)
         talk.reset()
-    given = ("--system", "Be brief.", "--message", "red blue?", "--max-tokens", 6)
+    given = ("--system", "Be brief.", "--message", "red blue?", "--tokens", 6)
     assert holdfast("chat", run, *given).out.strip() == reply.answer
 
 
@@ -291,7 +291,7 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     [
         ["--seed", 2**70],
         ["--seed", -1],
-        ["--max-tokens", 10**9],
+        ["--tokens", 10**9],
         ["--temperature", -1],
         ["--temperature", "nan"],
     ],

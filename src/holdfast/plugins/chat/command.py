@@ -47,14 +47,7 @@ class AnswerOptions:
     """How answers are generated."""
 
     tokens: Annotated[
-        int | None,
-        typer.Option(
-            # "--tokens" is its earlier name.
-            "--max-tokens",
-            "--tokens",
-            min=1,
-            help="Maximum new tokens (default: the run's, else 128).",
-        ),
+        int | None, typer.Option(min=1, help="Maximum new tokens (default: the run's, else 128).")
     ] = None
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0: greedy decoding; above 0: sampling.")

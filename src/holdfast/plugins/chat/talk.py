@@ -47,7 +47,7 @@ class ChatOptions:
         if self.new_tokens is not None and not 1 <= self.new_tokens <= MAX_TOKENS:
             rule = f"must be from 1 to {MAX_TOKENS:,}"
             raise RecipeError(
-                "--max-tokens", rule, self.new_tokens, "Give the maximum number of new tokens."
+                "--tokens", rule, self.new_tokens, "Give the maximum number of new tokens."
             )
         # Also refuses NaN.
         if not self.temperature >= 0:
