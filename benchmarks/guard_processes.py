@@ -1,12 +1,14 @@
 """The guard in a ``transformers.Trainer`` of two processes: starts that hang, and what it costs.
 
     python benchmarks/guard_processes.py --part starts --jobs 1
+    python benchmarks/guard_processes.py --part fsdp --jobs 1
     python benchmarks/guard_processes.py --part time --jobs 1
 
 ``starts``: a tiny classifier of two processes (gloo), each time with other rows; every tenth guard
-fails in the main process at its second evaluation. A start that takes more than two minutes counts
-as hung. ``time``: MiniLM on 400 questions of TREC with and without the guard, in one and in two
-processes of one thread each.
+fails in the main process at its second evaluation. ``fsdp``: the same with sharded weights (FSDP2),
+where it fails after measuring, which needs all processes.
+A start that takes more than two minutes counts as hung. ``time``: MiniLM on 400 questions of TREC
+with and without the guard, in one and in two processes of one thread each.
 """
 
 from __future__ import annotations
@@ -21,19 +23,23 @@ from pathlib import Path
 from typing import Any
 
 from cells import Cell, grid, run_command
-from claims import Claim, Line, Lines, average, number, pick, share, table
+from claims import Claim, Line, Lines, average, mean_interval, number, pick, share, table
 from peers.rows import clean_set
 
 NAME = "guard_processes"
 STARTS, LONGEST = 100, 120
 ROWS, EVALUATED, EPOCHS, BATCH = 400, 100, 3, 16
-PARTS = ("starts", "time")
+FSDP = "fsdp"
+PARTS = ("starts", FSDP, "time")
 
 
 def cells(part: str = "") -> list[dict[str, Any]]:
-    starts = grid(part=["starts"], processes=[2], seed=range(STARTS))
+    starts = {
+        part: grid(part=[part], processes=[2], seed=range(STARTS)) for part in ("starts", FSDP)
+    }
     seconds = grid(part=["time"], seed=range(3), processes=(1, 2), guard=(False, True))
-    return {"starts": starts, "time": seconds}.get(part, [*starts, *seconds])
+    parts = {**starts, "time": seconds}
+    return parts[part] if part else [cell for some in parts.values() for cell in some]
 
 
 def run_one(cell: Cell) -> dict[str, Any]:
@@ -48,7 +54,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
             done = subprocess.run(
                 [*start, __file__, json.dumps(dict(cell)), str(told)],
                 env=os.environ | quiet,
-                timeout=LONGEST if cell["part"] == "starts" else None,
+                timeout=None if cell["part"] == "time" else LONGEST,
                 capture_output=True,
                 text=True,
                 check=False,
@@ -67,12 +73,14 @@ def train(cell: Cell, told: Path) -> None:
 
     from holdfast import Guard
 
-    tiny = cell["part"] == "starts"
+    tiny = cell["part"] != "time"
     guard = Guard(policy="stop" if tiny else "off", log=lambda line: None)
     main = int(os.environ.get("RANK", "0")) == 0
     if tiny and main and cell["seed"] % 10 == 9:
-        _fail_once()
+        _fail_once(sharded=cell["part"] == FSDP)
     model, train_rows, valid_rows = _tiny(cell["seed"]) if tiny else _questions(cell["seed"])
+    if cell["part"] == FSDP:
+        _shard(model)
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
@@ -91,6 +99,9 @@ def train(cell: Cell, told: Path) -> None:
         eval_dataset=valid_rows,
         callbacks=[guard.callback()] if tiny or cell["guard"] else [],
     )
+    if cell["part"] == FSDP:
+        # Accelerate shards on GPUs alone; here the model is sharded already.
+        trainer.accelerator.prepare_model = lambda model, **kwargs: model
     start = time.perf_counter()
     trainer.train()
     seconds = time.perf_counter() - start
@@ -109,7 +120,18 @@ def train(cell: Cell, told: Path) -> None:
     )
 
 
-def _fail_once() -> None:
+def _shard(model: Any) -> None:
+    """As Accelerate does on GPUs: each block, and then the rest."""
+    from torch import distributed
+    from torch.distributed.fsdp import fully_shard
+
+    distributed.init_process_group("gloo")
+    for layer in model.bert.encoder.layer:
+        fully_shard(layer)
+    fully_shard(model, reshard_after_forward=False)
+
+
+def _fail_once(*, sharded: bool) -> None:
     from holdfast.plugins.trainers.foreign import UserCodeError
     from holdfast.plugins.trainers.watch import TrainerRun
 
@@ -118,9 +140,12 @@ def _fail_once() -> None:
     def observe(self: TrainerRun) -> Any:
         nonlocal count
         count += 1
-        if count == 2:
-            raise UserCodeError("the folder is full")
-        return known(self)
+        if count != 2:
+            return known(self)
+        # With sharded weights every process measures, or the others would wait for this one.
+        if sharded:
+            known(self)
+        raise UserCodeError("the folder is full")
 
     TrainerRun.observe = observe  # type: ignore[method-assign]
 
@@ -170,25 +195,24 @@ def _questions(seed: int) -> tuple[Any, Any, Any]:
 
 
 def finding(lines: Lines) -> str:
-    starts = pick(lines, part="starts")
-    if not starts:
+    told = []
+    for part, words in (("starts", "in two processes"), (FSDP, "with sharded weights")):
+        if starts := pick(lines, part=part):
+            hung = share(sum(bool(line["hung"]) for line in starts), len(starts), long=True)
+            told.append(f"{len(starts)} trainings {words}, {hung} hung")
+    if not told:
         return ""
-    hung = sum(bool(line["hung"]) for line in starts)
-    costs = _costs(lines)
-    told = (
-        f" Apart from its evaluations, the guard changes the training time by "
-        f"{number(costs[2], 1, sign=True)} % in two processes and "
-        f"{number(costs[1], 1, sign=True)} % in one (means of 3 runs)."
-        if len(costs) == 2
-        else ""
-    )
+    hangs, costs = f"With the guard, of {'; of '.join(told)}.", _costs(lines)
+    if len(costs) < 2:
+        return hangs
+    two, one = (costs[count] for count in (2, 1))
     return (
-        f"Of {len(starts)} trainings in two processes with the guard, "
-        f"{share(hung, len(starts), long=True)} hung.{told}"
+        f"{hangs} Apart from its evaluations, the guard changes the training time by {two} in two "
+        f"processes and {one} in one (3 runs each)."
     )
 
 
-def _costs(lines: Lines) -> dict[int, float]:
+def _costs(lines: Lines) -> dict[int, str]:
     """What the guard adds beside its evaluations, in % of the time without it, by processes."""
     found = {}
     for count in (1, 2):
@@ -200,7 +224,9 @@ def _costs(lines: Lines) -> dict[int, float]:
             if line["guard"] and line["seed"] in alone
         ]
         if rates:
-            found[count] = sum(rates) / len(rates)
+            middle, low, high = mean_interval(rates)
+            ends = " to ".join(number(end, 1, sign=True) for end in (low, high))
+            found[count] = f"{number(middle, 1, sign=True)} % (95 % CI {ends})"
     return found
 
 
@@ -226,7 +252,8 @@ CLAIM = Claim(
     "The guard in two processes",
     f"""\
 A `transformers.Trainer` on two processes (gloo) of one thread each. {STARTS} trainings of a tiny
-classifier, each in new processes; in every tenth, the guard is made to fail in the main process.
+classifier, each in new processes, and as many with its weights sharded (FSDP2); in every tenth, the
+guard is made to fail in the main process.
 One that took more than two minutes would count as hung. Time: MiniLM on {ROWS}
 questions of TREC, {EPOCHS} epochs in batches of {BATCH}, with `Guard(policy="off")`, which
 evaluates before the first step and after each epoch, and without.""",

@@ -161,6 +161,7 @@ def steps_and_trials(policy: str, trained: Any, advisor: object, seed: int) -> d
         last_step=trained.last_step,
         planned_steps=None,
         seed=seed,
+        history=trained.history,
     )
     return {"steps": control["steps"], "trials": trials_in_words(control["trials"])}
 
