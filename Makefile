@@ -69,7 +69,7 @@ format: setup  ## format the code
 	$(BIN)/ruff format .
 
 types: setup
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers $(JOBS)
 
 imports: setup
 	$(BIN)/lint-imports

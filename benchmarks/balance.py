@@ -340,7 +340,10 @@ def by_target(lines: Lines) -> list[dict[str, Any]]:
 
 def finding(lines: Lines) -> str:
     parts = []
-    fits = {"with a linear head": pick(lines, part="head"), "with fine-tuning": by_target(lines)}
+    fits: dict[str, Lines] = {
+        "with a linear head": pick(lines, part="head"),
+        "with fine-tuning": by_target(lines),
+    }
     for target, name, words in (
         (HALF, "f1_macro", "macro F1"),
         (EVEN, "recall_macro", "macro recall"),

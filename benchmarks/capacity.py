@@ -63,7 +63,12 @@ def made(given: dict[str, int]) -> Any:
     from transformers import BertConfig, BertForSequenceClassification
     from transformers.models.bert.modeling_bert import BertAttention
 
-    shape = {"num_hidden_layers": 7, "intermediate_size": 1536, "num_attention_heads": 12, **given}
+    shape: dict[str, Any] = {
+        "num_hidden_layers": 7,
+        "intermediate_size": 1536,
+        "num_attention_heads": 12,
+        **given,
+    }
     heads = shape.pop("num_attention_heads")
     config = BertConfig(vocab_size=30522, hidden_size=384, num_attention_heads=12, **shape)
     model = BertForSequenceClassification(config).eval()

@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from importlib.metadata import PackageNotFoundError, version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -174,7 +174,8 @@ def _at_once(
     before = {name: os.environ.get(name) for name in threads}
     os.environ.update(threads)
     pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
-    left, running = iter(todo), {}
+    left = iter(todo)
+    running: dict[Future[Result | None], tuple[int, Cell]] = {}
     try:
         while True:
             while len(running) < jobs and time.monotonic() < deadline:
@@ -203,7 +204,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait_for_it, daemon=True).start()
 
 
-def _attempt(cell: Cell, run_one: Callable[[Cell], Result]) -> Result | None:
+def _attempt(cell: Cell, run_one: Callable[[Cell], Result | None]) -> Result | None:
     try:
         return run_one(cell)
     except Interrupted:

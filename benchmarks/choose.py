@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from cells import Cell, Result, run_cells
-from claims import Claim, Line, Lines, average, mean_words, pick, share, table
+from claims import Claim, Column, Line, Lines, average, mean_words, pick, share, table
 from peers.rows import Rows, labelled_counts
 from peers.sets import SETS, parts_of
 
@@ -248,7 +248,7 @@ def by_set(lines: Lines) -> dict[str, dict[str, Result]]:
 
 def regrets(lines: Lines) -> list[Line]:
     """Points below the best base model, by set and rule."""
-    made = []
+    made: list[Line] = []
     for name, models in by_set(lines).items():
         some = list(models.values())
         truth = np.array([one["truth"] for one in some])
@@ -264,6 +264,10 @@ def regrets(lines: Lines) -> list[Line]:
         lost["at random"] = truth.max() - truth.mean()
         made += [{"data": name, "rule": way, "regret": float(one)} for way, one in lost.items()]
     return made
+
+
+def regret_of(rule: str) -> Column:
+    return lambda lines: average("regret", 100)(pick(lines, rule=rule))
 
 
 def inside(lines: Lines) -> tuple[int, int]:
@@ -302,7 +306,7 @@ LogME and H-score are published scores of transferability.""",
         lambda lines: table(
             {"data": "Set"},
             {
-                way: (lambda some, way=way: average("regret", 100)(pick(some, rule=way)))
+                way: regret_of(way)
                 for way in ("choose", "linear probe", "LogME", "H-score", "at random")
             },
             "Regret in points by set:",

@@ -348,7 +348,7 @@ def one_difference(cell: Cell, draws: int = 300) -> Result:
             answers = logits_of(one.fit(rows, c), one.others).argmax(axis=1)
             truths.append(float((answers == one.wanted).mean()))
         value, truth = float(right[0].mean() - right[1].mean()), truths[0] - truths[1]
-        low, high = newcombe(*right)
+        low, high = newcombe(right[0], right[1])
         ways = []
         for effect in (1.0, RATE_EFFECT, 1 + FOLDS / (FOLDS - 1)):
             ends = [value + math.sqrt(effect) * (end - value) for end in (low, high)]
@@ -427,7 +427,7 @@ def recorded_race(name: str, rows: int, draws: int) -> tuple[Any, Any, Any]:
         right.append(hits)
         folds.append(dealt)
         truth.append(scores)
-    made = np.array(right), np.array(folds), np.array(truth)
+    made: tuple[Any, Any, Any] = np.array(right), np.array(folds), np.array(truth)
     np.savez_compressed(kept, right=made[0], folds=made[1], truth=made[2])
     return made
 
@@ -662,7 +662,7 @@ def coverage(lines: Lines) -> list[Line]:
 
 def cross_fitted(lines: Lines) -> list[Line]:
     """The same of whole runs: each is one draw, and its truth is the score on its test rows."""
-    found = []
+    found: list[Line] = []
     for line in pick(lines, part="cross-fitted"):
         ends = [
             (REPORTED, name, f"{name} low", f"{name} high", f"{name} truth") for name in METRICS

@@ -124,7 +124,12 @@ def run_one(cell: Cell) -> Result:
             context = chromium.new_context(viewport={"width": 1280, "height": 850})
             page = context.new_page()
             outside: list[str] = []
-            page.on("request", lambda r: r.url.startswith(base) or outside.append(r.url))
+
+            def note(request: Any) -> None:
+                if not request.url.startswith(base):
+                    outside.append(request.url)
+
+            page.on("request", note)
             if cell["what"] == "first paint":
                 result = _paint(page, url, PAGES[cell["page"]]) | {"started_s": started}
             elif cell["what"] == "new look":

@@ -157,7 +157,8 @@ def streamed(cell: Cell) -> Result:
     rng = np.random.default_rng([17, round(1000 * (cell["first"] - cell["second"]))])
     difference = cell["first"] - cell["second"]
     first = (cell["discordant"] + difference) / 2
-    wins, worse, alike, fixed = [], [], [], []
+    wins, worse, fixed = [], [], []
+    alike: list[float] = []
     rows = np.arange(1, longest + 1)
     for _ in range(STREAMS):
         draw = rng.random(longest)

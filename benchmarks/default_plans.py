@@ -103,10 +103,10 @@ def arms() -> dict[str, Arm]:
             "train.epochs": epochs,
             "train.learning_rate": rate,
         }
-    for epochs, batch, rate in STRONG_LENGTHS:
-        settings[length_plan(epochs, batch, rate)] = {
+    for passes, batch, rate in STRONG_LENGTHS:
+        settings[length_plan(passes, batch, rate)] = {
             "model.name": strong,
-            "train.epochs": epochs,
+            "train.epochs": passes,
             "train.batch_size": batch,
             "train.learning_rate": rate,
             "train.keep": "newest_unless_worse",

@@ -84,8 +84,8 @@ def world(name: str) -> World:
     if not path.exists():
         encode(name, path)
     with np.load(path, allow_pickle=True) as found:
-        some = [found[k] if k in found.files else None for k in ("v", "y", "model", "domain")]
-    return World(some[0].astype(np.float64), *some[1:])
+        others = (found[k] if k in found.files else None for k in ("model", "domain"))
+        return World(found["v"].astype(np.float64), found["y"], *others)
 
 
 def encode(name: str, path: Path) -> None:
@@ -95,7 +95,9 @@ def encode(name: str, path: Path) -> None:
     content = file.read_bytes()
     text = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8")
     rows = list(csv.DictReader(io.StringIO(text)))
-    columns = {k: np.array([row[k] for row in rows]) for k in ("model", "domain") if k in rows[0]}
+    columns: dict[str, Any] = {
+        k: np.array([row[k] for row in rows]) for k in ("model", "domain") if k in rows[0]
+    }
     vectors = load_encoder(Recipe())[0]([row["text"] for row in rows])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, v=vectors, y=np.array([row["label"] for row in rows]), **columns)
@@ -136,7 +138,7 @@ def served(name: str, part: int, left_out: str = "") -> Served:
         return DriftRows(len(vectors), vectors, made.argmax(axis=1), {"confidence": sure})
 
     rows = answer(data.vectors[held])
-    right = (rows.answers == labels[held]).astype(float)
+    right = np.asarray(rows.answers == labels[held], dtype=float)
     return Served(Reference(rows, tuple(map(str, names)), right), rest, answer, tuple(names))
 
 
@@ -182,7 +184,8 @@ def alarms_of(system: str, reference: Reference, rows: DriftRows) -> list[int]:
         return psi_alarms(reference.rows.numbers["confidence"], sure)
     from river.drift import ADWIN, KSWIN
 
-    watch, found = (ADWIN() if system == "ADWIN" else KSWIN(seed=0)), []
+    watch: Any = ADWIN() if system == "ADWIN" else KSWIN(seed=0)
+    found = []
     # They know no reference: its rows come first.
     for at, value in enumerate([*reference.rows.numbers["confidence"], *sure]):
         watch.update(float(value))
@@ -240,7 +243,11 @@ def accuracy(cell: Cell, seeds: Any) -> Result:
         truth = float(np.mean(np.array(one.names)[rows.answers] == data.labels[places]))
         reference = one.reference
         sure, new = (r.numbers["confidence"] for r in (reference.rows, rows))
+        assert reference.correct is not None
         found = estimate_accuracy(sure, reference.correct, new, seed=seed)
+        assert found.value is not None
+        assert found.low is not None
+        assert found.high is not None
         errors.append(100 * (found.value - truth))
         plain.append(100 * (float(reference.correct.mean()) - truth))
         held.append(found.low <= truth <= found.high)

@@ -74,7 +74,8 @@ def prepared_images(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
     rest = rest[generator(seed, "benchmark", "pictures").permutation(len(rest))]
     used = np.concatenate([rest[: train + valid], held])
     prepared = prepare(recipe, table.take(used))
-    return prepared, *np.split(np.arange(len(used)), [train, train + valid])
+    of_train, of_valid, of_test = np.split(np.arange(len(used)), [train, train + valid])
+    return prepared, of_train, of_valid, of_test
 
 
 def packed_images(data: str) -> Iterator[tuple[str, str, bytes]]:

@@ -60,7 +60,8 @@ def _prepared(data: str, seed: int) -> tuple[Any, Any, Any, Any]:
         table = task_definition("text-classification").read(str(path), recipe.data, None)
         assert len(table) == ends[-1]
         prepared = prepare(recipe, table)
-    return prepared, *(np.arange(ends[k], ends[k + 1]) for k in range(3))
+    train, valid, test = (np.arange(ends[k], ends[k + 1]) for k in range(3))
+    return prepared, train, valid, test
 
 
 def run_one(cell: Cell) -> dict[str, Any]:

@@ -50,7 +50,9 @@ def coverage(cell: Cell) -> Result:
         mock.patch("holdfast.metrics.score._rankings", return_value={}),
     ):
         truth = {
-            name: e.value for name, e in score(plain(pool), CLASSES, resamples=2).metrics.items()
+            name: e.value
+            for name, e in score(plain(pool), CLASSES, resamples=2).metrics.items()
+            if e.value is not None
         }
         held = dict.fromkeys(METRICS, 0)
         for seed in range(SAMPLES):
@@ -89,13 +91,14 @@ def plain(outputs: Outputs) -> Outputs:
 
 def icc(outputs: Outputs) -> float:
     """The correlation of being right between two rows of one group, by analysis of variance."""
+    assert outputs.groups is not None
     right = (outputs.predictions == outputs.labels).astype(float)
     _, code, sizes = np.unique(outputs.groups, return_inverse=True, return_counts=True)
     n, groups = len(right), len(sizes)
     means = np.bincount(code, right) / sizes
     within = float(((right - means[code]) ** 2).sum()) / (n - groups)
     between = float((sizes * (means - right.mean()) ** 2).sum()) / (groups - 1)
-    size = (n - (sizes**2).sum() / n) / (groups - 1)
+    size = float(n - (sizes**2).sum() / n) / (groups - 1)
     return (between - within) / (between + (size - 1) * within)
 
 

@@ -69,14 +69,14 @@ def run_one(cell: Cell) -> Result | None:
     from holdfast.prepare.rows import load_and_divide
     from holdfast.recipe import override, read_recipe
     from holdfast.tasks.classes.encoding import encode
+    from holdfast.training.loop import fit as train
     from holdfast.training.observe import Observer
 
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
     of_folds: list[dict[str, Any]] = []
-    fit_fold = cross_fitting.train
 
     def keep_weights(job: Any) -> Any:
-        trained = fit_fold(job)
+        trained = train(job)
         of_folds.append(copied(job.network))
         return trained
 

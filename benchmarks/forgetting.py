@@ -101,6 +101,9 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
     own = fitted.encode(table.take(np.arange(mine, len(table))))
     general = fitted.encode(definition.read_general(str(files["test"]), recipe.data, table))
     looks = fitted.trained.history
+    before, after = looks[0].general_loss, looks[-1].general_loss
+    assert before is not None
+    assert after is not None
     result = {
         "target": _loss(fitted, fitted.network, own),
         "general": _loss(fitted, fitted.network, general),
@@ -110,7 +113,7 @@ def _run(cell: Cell, folder: Path) -> dict[str, Any]:
         "prepare_s": round(wrote, 1),
         "best_step": fitted.trained.best_step,
         "verdict": fitted.trained.verdict.label,
-        "probe_rise": looks[-1].general_loss - looks[0].general_loss,
+        "probe_rise": after - before,
     }
     if arm == "plain":
         # What every arm began with, since the rows and the base are the same.
@@ -165,7 +168,8 @@ def _work(fitted: FittedModel, arm: str) -> float:
     if arm.startswith("kl"):
         total *= 1 + FORWARD * 0.4
     # The looks at the line: its points, and the weights that are kept once more.
-    looked = sum(float(rows.lengths.sum()) for rows in (job.valid, job.general_examples))
+    assert job.general_examples is not None
+    looked = float(job.valid.lengths.sum() + job.general_examples.lengths.sum())
     return total + (FORWARD * 12 * looked if arm.endswith("average") else 0)
 
 

@@ -31,6 +31,7 @@ from peers.stand_in import case
 from peers.tables import markdown
 from repairs import FAULTS, IMAGE_FAULTS, IMAGE_PLAN, IMAGES, NONE, WRONG, with_skewed_classes
 
+from holdfast.control.controller import Controller
 from holdfast.control.policy import Policy, Remedy
 from holdfast.control.sight import Sight
 from holdfast.core.actions import (
@@ -45,12 +46,14 @@ from holdfast.core.actions import (
     SwitchOn,
 )
 from holdfast.core.errors import TrainingError
+from holdfast.core.events import Place
 from holdfast.core.records import Snapshot, Verdict
 from holdfast.core.seeds import generator
 from holdfast.fits.compose import make_training_plan
 from holdfast.fits.fit import make_job
 from holdfast.training.loop import fit
 from holdfast.training.machine.machine import make_accelerator
+from holdfast.training.run import Run
 
 NAME = "forks"
 TEXTS, TEXT_ROWS, TESTED = ("trec", "cr", "mr", "instructions"), 800, 1500
@@ -188,6 +191,7 @@ class Explorer:
     comes of it."""
 
     name = "explorer"
+    place: Place = "tell"
 
     def __init__(self, cell: Cell, rows: Rows, plan: Any, names: Sequence[str]) -> None:
         self.rows, self.plan, self.names = rows, plan, names
@@ -202,7 +206,7 @@ class Explorer:
         self.logits: Any = None
         self.run: Any = None
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: Run) -> None:
         self.run = run
 
     def decide(self, verdict: Verdict, history: Sequence[Snapshot]) -> tuple[Action, ...]:
@@ -219,8 +223,8 @@ class Explorer:
                 int(np.median(np.diff(self.plan.plan.evaluate_at))),
                 self.images,
             )
-            actions = {name: MENU[name](fork) for name in self.names}
-            self.left = {name: done for name, done in actions.items() if done}
+            menu = {name: MENU[name](fork) for name in self.names}
+            self.left = {name: actions for name, actions in menu.items() if actions}
         if last.step < (last.planned_steps or self.plan.plan.steps):
             return ()
         self.right[self.now] = self.score()
@@ -265,7 +269,8 @@ class Explorer:
 
 def explored(cell: Cell) -> Explorer:
     """Every course of the fork; an action that breaks the run is left out."""
-    left, known = list(MENU), {}
+    left = list(MENU)
+    known: dict[str, Any] = {}
     while True:
         rows, plan = planned(cell, "off")
         explorer = Explorer(cell, rows, plan, left)
@@ -300,6 +305,7 @@ def run_one(cell: Cell) -> dict[str, Any]:
     scorer = Explorer(cell, rows, plan, ())
     job, _ = make_job(plan, make_accelerator(plan.recipe.train.precision), listeners=[scorer])
     controller = job.advisor
+    assert isinstance(controller, Controller)
     controller.policy = From(controller.policy, explorer.step)
     trained = fit(job)
     at_fork = next(one for one in scorer.run.guard.snapshots if one.step == explorer.step)

@@ -137,7 +137,7 @@ Judged = tuple[Cell, Mapping[str, Any]]
 
 def _counts(one: Judged) -> bool:
     cell, result = one
-    return cell["group"] == "faults" or truth_of(result) == cell["group"]
+    return bool(cell["group"] == "faults" or truth_of(result) == cell["group"])
 
 
 def _right(one: Judged) -> bool:

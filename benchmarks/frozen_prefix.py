@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cells import Cell, Result, grid, run_cells
 from claims import Claim, Lines, Metric, average, comparison, paired, runs, table
@@ -35,6 +35,11 @@ from peers.kept import keep
 from peers.process import commit, run_process
 from peers.rows import Parts, clean_set, draw, labelled_counts
 from peers.script import options, results_path
+
+from holdfast.core.events import Place
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
 
 NAME = "frozen_prefix"
 SEEDS = 3
@@ -53,18 +58,19 @@ class Clock:
     """Processor time of the loop, and the loss of every step."""
 
     name = "clock"
+    place: Place = "tell"
 
     def __init__(self) -> None:
         self.start = self.cpu_s = 0.0
         self.losses: list[float] = []
 
-    def run_start(self, run: Any) -> None:
+    def run_start(self, run: Run) -> None:
         self.start = time.process_time()
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: Run) -> None:
         self.losses.append(run.running_loss)
 
-    def run_end(self, run: Any) -> None:
+    def run_end(self, run: Run) -> None:
         self.cpu_s = time.process_time() - self.start
 
 

@@ -180,7 +180,7 @@ def power(cell: Cell) -> Result:
     for _ in range(cell["runs"]):
         sides = []
         for side in ("train", "test"):
-            rows = rng.choice(TEXTS, cell["n"], replace=False)
+            rows = np.asarray(rng.choice(TEXTS, cell["n"], replace=False))
             first, second = ({m: one[m][rows].copy() for m in one} for one in (a, b))
             if side == "test":
                 first["cut"] |= rng.random(cell["n"]) < cell["more"] / (1 - SPOILED["cut"][0])

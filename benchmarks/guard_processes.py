@@ -155,7 +155,7 @@ def _tiny(seed: int) -> tuple[Any, Any, Any]:
     from datasets import Dataset
     from transformers import BertConfig, BertForSequenceClassification
 
-    config = BertConfig(
+    config = BertConfig(  # type: ignore[call-arg]
         vocab_size=50,
         hidden_size=16,
         num_hidden_layers=1,

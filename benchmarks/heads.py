@@ -23,13 +23,14 @@ from claims import Claim, Lines, Metric, comparison, paired
 
 from holdfast.core.seeds import generator
 from holdfast.methods.losses import generalized
-from holdfast.models.probes.head_fit import fit_head
+from holdfast.models.probes.head_fit import HeadType, fit_head
 from holdfast.models.probes.probe import fit_probe
 from holdfast.stats.temperature import losses_at
 
 NAME = "heads"
 SETS, ROWS, TESTED = ("cr", "mr", "trec", "banking77"), (70, 280, 1120), 3000
-FORMS = ("logistic", "discriminant", "both", "better")
+HEAD_TYPES: tuple[HeadType, ...] = ("logistic", "discriminant", "both")
+FORMS = (*HEAD_TYPES, "better")
 LOSSES = ("cross-entropy", "gce 0.3", "gce 0.7", "mixup 0.4")
 NOISE, STEPS = 0.2, 400
 Array = np.ndarray[Any, Any]
@@ -62,11 +63,12 @@ def drawn(data: str, rows: int, seed: int, noise: float) -> tuple[Array, Array, 
 def run_one(cell: Cell) -> Result:
     torch.set_num_threads(1)
     x, y, tested, truth = drawn(cell["data"], cell["rows"], cell["seed"], cell.get("noise", 0.0))
-    classes, seed, system = int(max(y.max(), truth.max())) + 1, cell["seed"], cell["system"]
+    classes, seed = int(max(y.max(), truth.max())) + 1, cell["seed"]
+    system: Any = cell["system"]
     if system in LOSSES:
         logits = by_gradient(x, y, tested, classes, seed, system)
     elif system == "better":
-        kinds = [fit_head(x, y, classes=classes, seed=seed, head_type=k) for k in FORMS[:2]]
+        kinds = [fit_head(x, y, classes=classes, seed=seed, head_type=k) for k in HEAD_TYPES[:2]]
         logits = min(kinds, key=lambda one: out_of_fold(one, y)).logits(tested)
     else:
         logits = fit_head(x, y, classes=classes, seed=seed, head_type=system).logits(tested)

@@ -82,7 +82,8 @@ def measure(cell: Cell) -> Result:
     known, even = np.zeros(len(x), bool), np.zeros(len(x), bool)
     learned = known.copy()
     probabilities = np.full((len(x), classes), 1 / classes)
-    labels, curve = [], []
+    labels: list[int] = []
+    curve = []
     while len(labels) < MOST[cell["data"]]:
         step = STEP[cell["data"]]
         if cell["way"] == "random":

@@ -25,7 +25,7 @@ import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +173,7 @@ def issues(cell: Cell) -> Result:
         )
         found["cleanlab"].append(average_precision_score(wrong, -get_label_quality_scores(y, p)))
         probe = fit_probe(last[rows], given, classes=len(names), seed=seed)
+        assert probe.held_out is not None
         losses = cross_entropy(np.nan_to_num(probe.held_out), given)
         found["probe"].append(average_precision_score(wrong, losses))
         most = int(wrong.sum())
@@ -195,7 +196,7 @@ def exchanged(name: str, noise: float, seed: int) -> tuple[Embedded, Any, Any, A
     """1,600 rows of a set as the audit sees them, which they are, which labels are wrong, and all
     labels."""
     texts, truth, names, last, inner = pool(name)
-    rng = generator(seed, NAME, name, noise)
+    rng = generator(seed, NAME, name, str(noise))
     rows = rng.permutation(len(texts))[:ROWS]
     wrong = np.zeros(ROWS, dtype=bool)
     wrong[rng.permutation(ROWS)[: round(noise * ROWS)]] = True
@@ -213,7 +214,7 @@ def tuned(cell: Cell) -> Result:
     recipe, start = Recipe().model_copy(update={"seed": cell["seed"]}), time.perf_counter()
     answers = tuned_log_probabilities(seen.rows, recipe, "embedded", 0.0, lambda *_: None)
     found: Result = {"seconds": time.perf_counter() - start}
-    for name, one in (("audit", seen), ("tuned", replace(seen, tuned=answers))):
+    for name, one in (("audit", seen), ("tuned", replace(seen, tuned_log_p=answers))):
         assert one.fold_predictions is not None
         ranking = rank_labels(one.fold_predictions)
         ranked = wrong[seen.rows.ids[ranking.order]]
@@ -260,8 +261,11 @@ def giveaways(cell: Cell) -> Result:
         )
         found = hidden_giveaway(view(planted, y, names, vectors, middle))
         named = f"class {names[label]!r}"
-        hit = found is not None and named in found.finding.because
-        hit = hit and found.finding.count >= 0.5 * len(rows)
+        hit = (
+            found is not None
+            and named in found.finding.because
+            and found.finding.count >= 0.5 * len(rows)
+        )
         hits += hit
         missed += [] if hit else [f"{kind} ({share:.0%})"]
     return {"found": hits, "missed": ", ".join(missed)}
@@ -474,7 +478,7 @@ def _words(text: str, rng: Any, thing: str) -> str:
 
 
 ACCENTS = dict(zip("aeiou", "áéíóú", strict=True))
-PLANT = {
+PLANT: dict[str, Callable[[str, Any], str]] = {
     "rare word first": lambda t, r: f"zorvex {t}",
     "rare word last": lambda t, r: f"{t} brelm",
     "rare word inside": lambda t, r: _words(t, r, "qualm"),
@@ -514,7 +518,7 @@ def plant(
     made, own = list(texts), np.flatnonzero(y == label)
     rows = rng.permutation(own)[: round(share * len(own))]
     if kind == "long":
-        longest = max(len(texts[at]) for at in np.flatnonzero(y != label))
+        longest = max(len(texts[int(at)]) for at in np.flatnonzero(y != label))
         for at in rows:
             while len(made[at]) <= longest:
                 made[at] += " " + texts[int(rng.choice(own))]

@@ -22,7 +22,7 @@ from typing import Any
 import cells
 from claims import Claim, Lines, average, pick, table
 
-SHAPES: dict[str, dict[str, int]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "7B": {
         "vocab_size": 32_000,
         "hidden_size": 4096,
@@ -142,7 +142,7 @@ def spread(cell: cells.Cell) -> cells.Result:
         results = [json.loads((runs[n] / "result.json").read_text("utf-8")) for n in runs]
         return {
             "test loss of a row": float(np.abs(losses[0] - losses[1]).max()),
-            "validation loss at a look": float(np.abs(np.subtract(*looks)).max()),
+            "validation loss at a look": float(np.abs(np.subtract(looks[0], looks[1])).max()),
             "weight": max(float(np.abs(weights[0][k] - weights[1][k]).max()) for k in weights[0]),
             "same step kept": results[0]["best_step"] == results[1]["best_step"],
             "train_s of one": results[0]["timing"]["train_s"],

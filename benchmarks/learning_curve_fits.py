@@ -47,13 +47,14 @@ def labelled(data: str, seed: int) -> tuple[Sequence[Row], Sequence[Row]]:
     """400 rows to learn from (200 of texts), and the test rows."""
     if data in TEXTS:
         sizes = (2 * ROWS, 0, TESTED_TEXTS)
-        parts = MAKERS[TEXTS[data]](cache_folder() / "llama", sizes, seed)
-        return parts.raw["train"], parts.raw["test"]
+        texts = MAKERS[TEXTS[data]](cache_folder() / "llama", sizes, seed)
+        return texts.raw["train"], texts.raw["test"]
     parts = rows_of(data, 400, seed)
-    return tuple(
+    learned, test = (
         [{"text": text, "label": label} for text, label in zip(one.texts, one.labels, strict=True)]
         for one in (parts.whole().train, parts.test)
     )
+    return learned, test
 
 
 def arguments(data: str) -> dict[str, Any]:

@@ -15,7 +15,9 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cells import RESULTS, Cell, Result, run_cells
@@ -206,7 +208,7 @@ def ratio(cell: Cell) -> Result:
     }
 
 
-def verdicts(found: list[tuple[str, float]]) -> Result:
+def verdicts(found: Sequence[tuple[str, float]]) -> Result:
     names = [name for name, _ in found]
     return {
         f"{name} %": 100 * names.count(name) / len(names)
@@ -224,7 +226,13 @@ def run_one(cell: Cell) -> Result:
     return parts[cell["part"]](cell)
 
 
-PARTS = {"shadow": SHADOW, "replayed": REPLAYED, "labels": LABELS, "ab": AB, "ratio": RATIO}
+PARTS: dict[str, list[dict[str, Any]]] = {
+    "shadow": SHADOW,
+    "replayed": REPLAYED,
+    "labels": LABELS,
+    "ab": AB,
+    "ratio": RATIO,
+}
 
 
 def main() -> None:

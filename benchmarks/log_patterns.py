@@ -34,7 +34,7 @@ def simulated(kind: str, rng: np.random.Generator) -> Curves:
     start, floor = float(rng.uniform(0.7, 4)), float(rng.uniform(0.02, 0.6))
     speed = float(rng.uniform(0.3, 2.5))
     noise = float(rng.uniform(0.01, 0.12)) * start
-    clean = floor * start + (1 - floor) * start * np.exp(-speed * time)
+    clean: Floats = floor * start + (1 - floor) * start * np.exp(-speed * time)
     if kind == "stairs":
         clean = _stairs(time, start, rng)
         noise = min(noise, 0.06 * start)

@@ -138,10 +138,9 @@ def alarm(system: str, losses: Any, rng: np.random.Generator) -> bool:
     planned = losses.shape[1]
     if system in ("look", "evenly"):
         power = within.POWER if system == "look" else 1.0
-        found = within.rise_at_evaluation(
-            losses, planned, seed=rng, power=power, resamples=RESAMPLES
-        )
-        return found.alarm is not None
+        spending = within.ErrorSpending(np.arange(1, planned + 1) / planned, power=power)
+        found = within.rise_at_evaluation(losses, spending, seed=rng, resamples=RESAMPLES)
+        return found.alarm_at is not None
     rules: dict[str, Callable[[], bool]] = {
         "lowest": lambda: lowest(losses, rng),
         "max-T": lambda: any(
@@ -252,7 +251,7 @@ def lowest(losses: Any, rng: np.random.Generator) -> bool:
     """The rise above the smallest mean, without dividing by its error; the same error spent."""
     rows, planned = losses.shape
     gaps = losses - losses[:, :1]
-    root = np.linalg.qr(gaps - gaps.mean(axis=0), mode="r")
+    root = np.asarray(np.linalg.qr(gaps - gaps.mean(axis=0), mode="r"))
     drawn = root.T @ rng.standard_normal((len(root), RESAMPLES)) / rows
     law = drawn - np.minimum.accumulate(drawn, axis=0)
     means = losses.mean(axis=0)

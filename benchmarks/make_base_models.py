@@ -145,7 +145,8 @@ def _corrupt(row: np.ndarray, rng: np.random.Generator) -> tuple[list[int], list
 def _lengths(total: int, parts: int, rng: np.random.Generator) -> list[int]:
     """``parts`` whole numbers of at least 1 that sum to ``total``, at random."""
     cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1
-    return np.diff(np.concatenate([[0], cuts, [total]])).tolist()
+    lengths: list[int] = np.diff(np.concatenate([[0], cuts, [total]])).tolist()
+    return lengths
 
 
 def _padded(rows: list[list[int]], value: int) -> torch.Tensor:
@@ -176,7 +177,7 @@ def t5() -> Any:
     from transformers import T5Config, T5ForConditionalGeneration
 
     return T5ForConditionalGeneration(
-        T5Config(
+        T5Config(  # type: ignore[call-arg]
             vocab_size=WORDS,
             d_model=256,
             d_kv=64,

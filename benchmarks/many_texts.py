@@ -205,7 +205,8 @@ class Projections:
         counts = HashingVectorizer(n_features=1 << 18, norm="l2").transform(list(inputs))
         shrink = SparseRandomProjection(256, dense_output=True, random_state=0)
         vectors = np.asarray(shrink.fit_transform(counts), dtype=np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, 1e-9))
 
 
 def pairs_of(answers: Any) -> Pairs:
@@ -297,7 +298,7 @@ def _changed(
     """The words of some texts with a share of each one's replaced."""
     sizes = lengths[rows]
     ends = np.cumsum(sizes)
-    flat = places[np.repeat(starts[rows] - ends + sizes, sizes) + np.arange(ends[-1])]
+    flat: Ints = places[np.repeat(starts[rows] - ends + sizes, sizes) + np.arange(ends[-1])]
     text = np.repeat(np.arange(len(rows)), sizes)
     order = np.lexsort((rng.random(len(flat)), text))
     rank = np.empty(len(flat), dtype=np.int64)
@@ -366,7 +367,8 @@ def large_run(n: int, threads: int) -> None:
 
 
 def make_and_store(n: int, folder: Path) -> None:
-    np.savez(folder / "planted.npz", **make_corpus(n, 0, folder).planted)
+    planted: dict[str, Any] = make_corpus(n, 0, folder).planted
+    np.savez(folder / "planted.npz", **planted)
 
 
 def made_elsewhere(n: int, folder: Path) -> Corpus:

@@ -61,7 +61,7 @@ def main() -> None:
         run_cells(NAME, cells_of(part, given.seeds), run_one, minutes=given.minutes)
 
 
-def cells_of(part: str, seeds: int = 2) -> list[Cell]:
+def cells_of(part: str, seeds: int = 2) -> list[dict[str, Any]]:
     if part == "null":
         return grid(part=["null"], data=["trec", "cr"], seed=list(range(SEEDS // 2)))
     ways = [*WAYS, "short"] if part == "novelist" else list(WAYS)
@@ -96,7 +96,7 @@ def null(cell: Cell) -> Result:
         "runs": EACH,
         "alarms": sum(one.verdict == "memorized" for one in found),
         "refused": sum(one.verdict == "undecided" for one in found),
-        "conditioned_alarms": sum(one.attacks[1].shown for one in found),
+        "conditioned_alarms": sum(one.attacks[1].above_chance for one in found),
         "auc": float(np.mean([one.headline.auc.value for one in found])),
         "auc_low": min(float(one.headline.auc.value or 0) for one in found),
         "auc_high": max(float(one.headline.auc.value or 1) for one in found),
@@ -178,11 +178,12 @@ def measured(run: Path, drawn: Any, wrong: Any) -> Result:
     import pyarrow.parquet as parquet
 
     heard = heard_of(run)
-    parts = [
-        one.take(np.flatnonzero(drawn[side][np.asarray(one.table.column("row"))]))
-        for side, one in heard.items()
-    ]
-    on_drawn, on_all = probe_membership(*parts, 0), probe_membership(*heard.values(), 0)
+    train, test = (
+        heard[side].take(np.flatnonzero(drawn[side][np.asarray(heard[side].table.column("row"))]))
+        for side in ("train", "test")
+    )
+    on_drawn = probe_membership(train, test, 0)
+    on_all = probe_membership(heard["train"], heard["test"], 0)
     traces = parquet.read_table(run / "examples.parquet").to_pylist()
     traces = [one for one in traces if one["split"] == "train"]
     traces.sort(key=lambda one: -one["loss_range"])

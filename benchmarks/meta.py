@@ -18,12 +18,15 @@ import functools
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cells import grid, run_cells
 from claims import Claim, Lines, average, counts, interval, number, pick, rate, share, table
 from peers.tables import markdown
+
+if TYPE_CHECKING:
+    from holdfast.plugins.episodes.choice import MetaBench
 
 SHARED = Path(os.environ.get("HOLDFAST_DATA", "../shared/data"))
 PLACE = Path.home() / ".cache" / "holdfast" / "meta"
@@ -63,7 +66,7 @@ def resnet() -> Path:
     folder = PLACE / "resnet28"
     if not folder.exists():
         torch.manual_seed(0)
-        config = ResNetConfig(
+        config = ResNetConfig(  # type: ignore[call-arg]
             num_channels=1,
             embedding_size=64,
             hidden_sizes=[64, 64, 64],
@@ -79,7 +82,7 @@ def resnet() -> Path:
 
 
 @functools.cache
-def bench(name: str, shots: int) -> Any:
+def bench(name: str, shots: int) -> MetaBench:
     """What the cells of one set share."""
     from holdfast.plugins.episodes.choice import MetaBench, fill_settings
     from holdfast.plugins.episodes.meta import absolute_recipe, with_training_labels
@@ -122,15 +125,16 @@ def episodes_of(cell: Any) -> dict[str, Any]:
     test = shared.rows.pools[2]
     episodes = test.episodes(shared.rows.shape, 600, shared.recipe.seed, "test")
     vectors = cached_vectors(reader, episodes)
-    parts = []
+    parts, folder = [], shared.folder
+    assert folder is not None
     for start in range(0, len(episodes), BLOCK):
-        path = shared.into / f"{name}-{start}.npy"
+        path = folder / f"{name}-{start}.npy"
         if not path.exists():
             block = episodes[start : start + BLOCK]
             np.save(path, score_episodes(arm.method, reader, block, vectors).accuracy)
         parts.append(np.load(path))
     accuracy = np.concatenate(parts)
-    members, unit = test.members(episodes)
+    members, unit = test.unit_membership(episodes)
     found = mean_over_units(accuracy, members)
     half = 1.96 * float(accuracy.std(ddof=1)) / len(accuracy) ** 0.5
     told = {
@@ -144,10 +148,10 @@ def episodes_of(cell: Any) -> dict[str, Any]:
         "best_step": arm.training.best_step if arm.training else 0,
         "seconds": arm.seconds,
     }
-    tuned = shared.into / f"tuned-{len(episodes) - BLOCK}.npy"
+    tuned = folder / f"tuned-{len(episodes) - BLOCK}.npy"
     if name != "tuned" and tuned.exists():
         starts = range(0, len(episodes), BLOCK)
-        other = np.concatenate([np.load(shared.into / f"tuned-{s}.npy") for s in starts])
+        other = np.concatenate([np.load(folder / f"tuned-{s}.npy") for s in starts])
         gap = mean_over_units(accuracy - other, members)
         told |= {
             "minus_tuned": 100 * gap.value,
@@ -187,8 +191,8 @@ def coverage_of(cell: Any) -> dict[str, Any]:
         for at, one in enumerate(drawn):
             members[at, one] = 1
         found, half = mean_over_units(values, members), 1.96 * values.std(ddof=1) / 600**0.5
-        held += found.low <= truth <= found.high
-        plain += abs(values.mean() - truth) <= half
+        held += bool(found.low <= truth <= found.high)
+        plain += bool(abs(values.mean() - truth) <= half)
         widths.append((found.high - found.low) / 2 / half)
     n = cell["sets"]
     return {"over classes": held / n, "plain": plain / n, "times wider": float(np.mean(widths))}
@@ -264,7 +268,7 @@ def projected_of(cell: Any) -> dict[str, Any]:
     place = PLACE / f"vectors-{cell['shots']}"
     place.mkdir(exist_ok=True)
     np.save(place / f"{name}.npy", accuracy)
-    members, unit = pools[2].members(episodes)
+    members, unit = pools[2].unit_membership(episodes)
     found = mean_over_units(accuracy, members)
     half = 1.96 * float(accuracy.std(ddof=1)) / len(accuracy) ** 0.5
     told = {
@@ -327,6 +331,7 @@ def saved(name: str) -> Path:
             arm = baselines(shared, lambda *_: None)[1]
         else:
             arm = train_candidate(shared, name, ALL[name](), lambda *_: None)
+        assert arm.training is not None
         network = with_prototypes(shared, shared.reader(arm.training.state))
         network.save(folder, shared.prepared.loaded.tokenizer)
     return folder

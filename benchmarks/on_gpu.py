@@ -37,7 +37,7 @@ SEEDS = 2
 # The sets with 1,600 rows; and those that have a third seed with 400.
 LARGE_SETS = ("cr", "mr", "trec", "ai_text", "novels", "instructions", "conditions", "passages")
 THIRD_SEED_SETS = (*FRESH_SETS, "cr", "mr")
-TIMED = {"seed": [0], "rows": [400], "data": ["trec"], "jobs": [1]}
+TIMED: dict[str, list[Any]] = {"seed": [0], "rows": [400], "data": ["trec"], "jobs": [1]}
 PAIRS = [(OURS[encoder], f"early stopping, {encoder}") for encoder in (STRONG, MINILM)]
 CHOSEN_ON = {True: "five not used to choose defaults", False: "ten used to choose defaults"}
 PARTS = ("accuracy", "timed")

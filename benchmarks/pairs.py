@@ -10,6 +10,7 @@ is, and once without the search.
 
 from __future__ import annotations
 
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -31,7 +32,7 @@ WITHOUT_SEARCH = (
 COMMANDS = {TOGETHER: arms.COMMAND, APART: WITHOUT_SEARCH + arms.COMMAND}
 
 
-def cells() -> list[Cell]:
+def cells() -> list[dict[str, Any]]:
     """The searches, then the runs by seed."""
     searches = grid(data=SETS, rows=SIZES, seed=range(SEEDS), arm=[SEARCH])
     return possible(

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cells import Cell, grid, run_cells
@@ -40,6 +40,11 @@ from peers.process import commit
 from peers.rows import labelled_counts
 from peers.sets import SETS, parts_of
 from peers.strong import strong_folder
+
+from holdfast.core.events import Place
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
 
 NAME = "plans"
 FEW, MORE = 100, 400
@@ -98,13 +103,14 @@ PLANS: dict[tuple[str, int], dict[str, dict[str, Any]]] = {
 class Course:
     """Scores the states of a run on the test rows: all, or the last one."""
 
-    name, place = "course", "tell"
+    name = "course"
+    place: Place = "tell"
 
     def __init__(self, test: Any, labels: Any, every: bool) -> None:
         self._test, self._labels, self._every = test, labels, every
         self.states: list[dict[str, Any]] = []
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         taken = run.last_snapshot
         if not self._every and taken.step < run.plan.evaluate_at[-1]:
             return
@@ -197,7 +203,7 @@ def with_choice(lines: Lines) -> list[Line]:
 def kept_lines(lines: Lines) -> list[Line]:
     """A line for each course and rule: the rule as its ``arm``, with the test accuracy of the
     checkpoint that it keeps."""
-    found = []
+    found: list[Line] = []
     for line in lines:
         states = line.get("course")
         if not states:

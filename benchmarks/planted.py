@@ -25,7 +25,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "temperature-of-last",
-        "the saved temperature is that of the last state instead of the kept one",
+        "the saved temperature is that of the last checkpoint instead of the kept one",
         CLASSES,
         "= fitted.training_plan\n    logits = fitted.best_evaluation.valid_logits",
         "= fitted.training_plan\n    logits = fitted.trained.history[-1].valid_logits",
@@ -41,7 +41,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "kept-against-kept",
-        "a state is compared with the kept one instead of the lowest one",
+        "a checkpoint is compared with the kept one instead of the one with the lowest loss",
         "control/choice.py",
         "is_worse(now, losses[:, lowest_place])",
         "is_worse(now, losses[:, best_place])",
@@ -49,7 +49,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "move-without-subtracting",
-        "a moved unit is not taken off its old side",
+        "a moved unit is not subtracted from its old split",
         "split/assign.py",
         "board.assignment[unit]] -= board",
         "board.assignment[unit]] -= 0 * board",
@@ -65,7 +65,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "leak-from-one-look",
-        "one look is enough for the verdict leaking",
+        "one evaluation is enough for the verdict leaking",
         "monitor/detectors/data.py",
         "for k in (-2, -1)]",
         "for k in (-1,)]",
@@ -73,7 +73,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "sides-exchanged",
-        "a run learns from the validation rows and is judged by the training rows",
+        "a run trains on the validation rows and is diagnosed on the training rows",
         "prepare/model.py",
         "rows, (train, valid) = concatenate(",
         "rows, (valid, train) = concatenate(",
@@ -81,7 +81,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "learns-from-validation",
-        "the loop is given the validation rows to learn from",
+        "the loop trains on the validation rows",
         "fits/fit.py",
         " train=training_plan.train,",
         " train=training_plan.valid,",
@@ -89,7 +89,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "valid-metrics-of-probe",
-        "the metrics of the train probe stand under validation",
+        "the metrics of the measured training rows are reported as those of the validation rows",
         "training/snapshot.py",
         "replace(valid, metrics={**valid.metrics,",
         "replace(valid, metrics={**probe.metrics,",
@@ -153,7 +153,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "machine-decisions-untold",
-        "what was decided for the machine is not told",
+        "decisions about the machine are not reported",
         "contract/fit.py",
         "(*self.machine.decisions, *chosen, *self.decisions)",
         "(*chosen, *self.decisions)",
@@ -161,7 +161,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "kept-state-untold",
-        "why a state is kept is not in the result",
+        "the reason for the kept checkpoint is not in the result",
         "runs/scoring.py",
         " fitted.checkpoint_decision,",
         "",
@@ -177,7 +177,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "cut-texts-untold",
-        "that texts were cut is not told",
+        "truncated texts are not reported",
         "fits/compose.py",
         ' *prepared.definition.check_examples(splits.train, loaded, "training"),',
         "",
@@ -185,7 +185,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "baseline-from-trained",
-        "the linear-probe baseline stands on the trained backbone",
+        "the linear probe is fitted on the trained backbone",
         "contract/fit.py",
         "copy_network(self.network.cpu(), self.trained.initial_tensors)",
         "copy_network(self.network.cpu())",
@@ -209,7 +209,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "best-is-the-start",
-        "the state that is put back is that of the start",
+        "the restored checkpoint is that of the start",
         "training/guard.py",
         "    run.load_tensors(run.best.tensors)\n    run.guard.restore_points",
         "    run.load_tensors(run.initial_tensors)\n    run.guard.restore_points",
@@ -233,7 +233,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "measured-with-dropout",
-        "rows are measured with dropout",
+        "rows are evaluated with dropout",
         "training/observe.py",
         "with evaluation_mode(network), no_gradients(), self._accelerator.autocast():",
         "with no_gradients(), self._accelerator.autocast():",
@@ -241,7 +241,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "tokens-weigh-by-row",
-        "an update weighs rows where it should weigh target tokens",
+        "an update weights rows equally instead of target tokens",
         "training/step.py",
         "return float(run.job.task.weights(examples_of(run, draw), draw.positions).sum())",
         "return float(len(draw))",
@@ -257,7 +257,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "copies-across-sides",
-        "copies that cross the sides after all are not dropped",
+        "copies that end up in two splits are not dropped",
         "split/split_table.py",
         "remaining = ~np.isin(kept_rows, crossing.rows)",
         "remaining = np.ones(len(kept_rows), dtype=bool)",
@@ -273,7 +273,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "chosen-by-counts-as-unseen",
-        "rows that a state was chosen by count as unseen",
+        "rows by which a checkpoint was chosen count as unseen",
         "runs/known_rows.py",
         'self.split_index >= SPLIT_NAMES.index("test")',
         'self.split_index >= SPLIT_NAMES.index("valid")',
@@ -289,7 +289,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "careless-with-its-test",
-        "the careless twin learns from its own test rows",
+        "the baseline run trains on its own test rows",
         "pipeline/baseline.py",
         "fit(prepared, train[train_part], valid,",
         "fit(prepared, train, valid,",
@@ -297,7 +297,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "careless-without-groups",
-        "the careless twin's honest number takes rows of a group for independent",
+        "the baseline run's score takes rows of a group as independent",
         "pipeline/baseline.py",
         "test_score = _accuracy(fitted, test, groups)",
         "test_score = _accuracy(fitted, test, None)",
@@ -305,7 +305,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "metric-upside-down",
-        "train.metric keeps the worst state of a metric that rises",
+        "train.metric keeps the worst checkpoint of a metric that is higher for a better model",
         "fits/policies.py",
         "sign = -1.0 if metric.higher_is_better else 1.0",
         "sign = 1.0",
@@ -313,7 +313,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "planned-looks-forgotten",
-        "the judge does not know how many looks are planned",
+        "the verdict does not know how many evaluations are planned",
         "fits/run_facts.py",
         "planned_looks=len(training_plan.plan.evaluate_at)",
         "planned_looks=None",
@@ -321,7 +321,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "unit-of-all-rows",
-        "numbers are learned in the unit that they are written in",
+        "numbers are not scaled for training",
         "tasks/labels/base.py",
         "labels=loaded.scale.inside(examples.labels).astype(np.float32))",
         "labels=examples.labels.astype(np.float32))",
@@ -329,7 +329,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "wrong-untuned",
-        "the untuned model that stands beside a writer is the trained one",
+        "the base model that a generator is compared with is the trained one",
         "tasks/generation/base_model.py",
         "untuned = fitted.base_network()",
         "untuned = fitted.network.eval()",
@@ -337,7 +337,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "train-texts-as-test",
-        "the written sample of the test rows is scored against the training rows",
+        "the texts generated for test rows are scored against the training rows",
         "tasks/seq2seq/scores.py",
         'scores_of(outputs, generated["test"],',
         'scores_of(outputs, generated["train"],',
@@ -353,7 +353,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "guard-does-not-restore",
-        "the guard in another trainer leaves the last state in the model",
+        "the guard in another trainer leaves the last step's weights in the model",
         "plugins/trainers/watch.py",
         "self._weights.load(best.tensors)",
         "pass",
@@ -361,7 +361,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "patience-never-reset",
-        "patience counts all looks without a gain, not those in a row",
+        "patience counts all evaluations without a gain, not those in a row",
         "control/stop_rules.py",
         "self._best, self._best_step, self._waited = value, snapshot.step, 0",
         "self._best, self._best_step = value, snapshot.step",
@@ -369,7 +369,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "intervals-of-rows",
-        "intervals of grouped rows take them for independent",
+        "intervals take the rows of a group as independent",
         "metrics/score.py",
         "if not units.grouped:\n        low, high = wilson(",
         "if True:\n        low, high = wilson(",
@@ -377,7 +377,7 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
     ),
     (
         "padding-attended",
-        "the model reads padding as words",
+        "the model attends to padding",
         "tasks/classes/encoding.py",
         '"attention_mask": torch.from_numpy(inside.astype(np.int64)),',
         '"attention_mask": torch.from_numpy(np.ones_like(ids)),',

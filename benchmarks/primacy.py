@@ -31,6 +31,7 @@ from claims import Claim, Line, Lines, average, paired, pick, renamed, share, ta
 from peers.rows import clean_set, draw
 from recorded.features import Small, encoded, job_of, table_of
 
+from holdfast.core.events import Place
 from holdfast.core.run_facts import RunFacts
 from holdfast.core.seeds import generator
 from holdfast.core.updates import Draw, RowPool
@@ -40,6 +41,7 @@ from holdfast.monitor.history import History
 from holdfast.monitor.judge import judge
 from holdfast.training.loop import fit
 from holdfast.training.plan import Phase, Plan, first_use_steps, probe_positions
+from holdfast.training.run import Run
 
 NAME = "primacy"
 TRAIN, VALID, TEST = 2400, 400, slice(0, 1500)
@@ -90,12 +92,13 @@ class ByChance(InOrder):
 class PutBack:
     """The head is again what it was, after ``step`` updates."""
 
-    name, place = "put back", "change"
+    name = "put back"
+    place: Place = "change"
 
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: Run) -> None:
         if run.step == self._step:
             assert restore_initial_head(
                 run.network, run.trainable_parameters(), run.initial_tensors, run.optimizer
@@ -139,7 +142,7 @@ def _trained(seed: int, arm: str, turned: int | None = None) -> dict[str, Any]:
     mend = (PutBack(turned),) if arm in ("head reset", "all three") and turned else ()
     watch = Watch(sides["test"])
     plan, network = Plan((phase,), at, 500, seed), Small(table, 128, len(classes), seed)
-    job = job_of(network, classes, sides, plan, watch)  # type: ignore[arg-type]
+    job = job_of(network, classes, sides, plan, watch)
     trained = fit(
         replace(
             job,
@@ -150,7 +153,7 @@ def _trained(seed: int, arm: str, turned: int | None = None) -> dict[str, Any]:
     spoke = [
         one.step
         for i, one in enumerate(trained.history)
-        if primacy(History(trained.history[: i + 1], facts)) is not None
+        if primacy(History(tuple(trained.history[: i + 1]), facts)) is not None
     ]
     losses, _, _ = watch.last["train"]
     early = probe < FIRST
@@ -180,12 +183,13 @@ class Watch:
     not the one that a run would keep."""
 
     name = "watch"
+    place: Place = "tell"
 
     def __init__(self, test: Any) -> None:
         self._test = test
         self.last: dict[str, Any] = {}
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         if run.step < run.plan.steps:
             return
         for name, rows in (("train", run.job.train), ("test", self._test)):

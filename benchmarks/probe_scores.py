@@ -10,6 +10,8 @@ error of the outputs, summed over classes), on the 82 training rows or on all 10
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from cells import Cell, Result, grid, run_command
 from claims import Claim, Column, Line, Lines, melt, table
@@ -28,7 +30,7 @@ SCORES = tuple(f"{score}, {rows}" for rows in (TRAINING, ALL) for score in (ACCU
 CONSTANT = "none: always the larger encoder"
 
 
-def cells() -> list[Cell]:
+def cells() -> list[dict[str, Any]]:
     return grid(data=SETS, seed=range(SEEDS))
 
 

@@ -160,8 +160,8 @@ def holdfast(model: Path, path: Path) -> tuple[dict[str, Any], float]:
         for one in task.questions
         for choice in one.choices
     ]
-    scores = log_likelihoods(loaded.network, loaded.tokenizer, pairs, cpu) if pairs else []
-    return {"right": right.tolist(), "scores": [float(one) for one in scores]}, seconds
+    scores = log_likelihoods(loaded.network, loaded.tokenizer, pairs, cpu).tolist() if pairs else []
+    return {"right": right.tolist(), "scores": scores}, seconds
 
 
 def harness(model: Path, name: str, folder: Path) -> tuple[dict[str, Any], float]:

@@ -49,7 +49,9 @@ NAME = "quality"
 SIZES = (50, 100, 400, 1600)
 SEEDS = 5
 MINILM, STRONG = "minilm", "strong"
-PROBES = {f"probe, {encoder}": (encoder,) for encoder in (MINILM, STRONG)}
+PROBES: dict[str, tuple[str, ...]] = {
+    f"probe, {encoder}": (encoder,) for encoder in (MINILM, STRONG)
+}
 PROBES["probe, both"] = (MINILM, STRONG)
 STOPPING = {"epochs": 20, "batch_size": 16, "patience": 3}
 # On few rows twenty epochs at Trainer's own rate are a hundred updates, and most runs end at the

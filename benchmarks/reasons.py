@@ -194,10 +194,10 @@ def rows_from(start: int) -> Result:
         tried = faithfulness(case.masked_score, [*given, *noise], rng)
         kind = "planted" if WORD in words else "plain"
         add(f"judged {kind}", judged)
-        for name, one in zip(("shuffled loo", "shuffled ig"), tried, strict=False):
-            add(name, judged and worth_of(case, one) == shown)
-            add(f"{name} {kind}", judged and worth_of(case, one) == shown)
-        add("noise", judged * sum(one.p <= 0.05 for one in tried[2:]))
+        for name, scores in zip(("shuffled loo", "shuffled ig"), tried, strict=False):
+            add(name, judged and worth_of(case, scores) == shown)
+            add(f"{name} {kind}", judged and worth_of(case, scores) == shown)
+        add("noise", judged * sum(scores.p <= 0.05 for scores in tried[2:]))
         add("noise of", judged * NOISE)
         alone = reason_of(other, text, other.target)
         add("explained shuffled", judged and alone.map.worth == shown)

@@ -118,7 +118,7 @@ def one_gate(data: str, kind: str, seed: int) -> tuple[str, float, float]:
 
     def losses(model: Any, x: Floats, y: Floats) -> Floats:
         order = np.random.default_rng(0)
-        places = np.searchsorted(model.classes_, y)
+        places = np.asarray(np.searchsorted(model.classes_, y))
         return cross_fitted_losses(model.predict_log_proba(x), places, seed=order)
 
     def held(what: str, x: Floats, y: Floats) -> GateRows:
@@ -172,7 +172,7 @@ def again(cell: Cell) -> Result:
         scores = [first.score(*rows["old"])]
         for x, y in more:
             if cell["kind"] == "replay":
-                seen = tuple(np.concatenate(p) for p in zip(seen, (x, y), strict=True))
+                seen = np.concatenate([seen[0], x]), np.concatenate([seen[1], y])
             else:
                 seen = (x, y)
             scores.append(head(*seen).score(*rows["old"]))

@@ -419,8 +419,8 @@ def in_words(lines: Lines) -> str:
 
 def _gap(group: Mapping[str, Line]) -> Difference | None:
     """The paired difference of two runs over test rows, where they are stored."""
-    kept = [group[arm].get("right") for arm in ("adapt", "stop")]
-    if not all(kept):
+    kept = [right for arm in ("adapt", "stop") if (right := group[arm].get("right"))]
+    if len(kept) < 2:
         return None
     first, second = (np.unpackbits(np.frombuffer(bytes.fromhex(one), np.uint8)) for one in kept)
     return paired_t(first.astype(float), second.astype(float))

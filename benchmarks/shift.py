@@ -26,13 +26,18 @@ import gzip
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cells import Cell, Result, grid, run_cells
 from claims import Claim, Line, Lines, Metric, comparison, paired
 from peers.rows import Rows, clean_set, data_folder, table_of
 from peers.script import options, results_path
+
+from holdfast.core.events import OfferTrial, Place
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
 
 NAME = "shift"
 SHIFTS = ("cr to mr", "mr to cr", "ai_text")
@@ -107,7 +112,8 @@ class Beside:
     """Makes the averages of a run beside it, and offers none: what each method alone would have
     made (``made``), and whether the run would have kept that (``kept``)."""
 
-    name, place = "zz_beside", "change"
+    name = "zz_beside"
+    place: Place = "change"
 
     def __init__(self, probed: bool) -> None:
         from holdfast.methods.averages import CheckpointSoup, Ema, Swa
@@ -117,15 +123,15 @@ class Beside:
         self.made: dict[str, Mapping[str, Any]] = {}
         self.kept: dict[str, bool] = {}
 
-    def step_done(self, run: Any) -> None:
+    def step_done(self, run: Run) -> None:
         for one in self.running:
             getattr(one, "step_done", lambda _: None)(run)
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         for one in self.running:
             one.snapshot_taken(run)
 
-    def offer(self, run: Any, trial: Any) -> str:
+    def offer(self, run: Run, trial: OfferTrial) -> str:
         from holdfast.methods.averages import LineSearch, interpolate
 
         self.made["last"], self.made["kept"] = run.previous, run.best.tensors
@@ -138,7 +144,7 @@ class Beside:
             made = one.offer(run, trial)
             if not isinstance(made, str):
                 self.made[name] = dict(made.tensors)
-                self.kept[name] = trial.is_kept(trial(made.tensors))
+                self.kept[name] = trial.would_keep(trial(made.tensors))
         if self.probed:
             # A head drawn at random is nothing to go back to.
             end = run.best.tensors if run.best.step else run.previous
@@ -160,7 +166,7 @@ def _prepared(shift: str, seed: int, model: str) -> tuple[Any, int, dict[str, An
             tuple(text for side in SIDES for text in sides[side].texts),
             tuple(label for side in SIDES for label in sides[side].labels),
         )
-        made = case(UPPER, labelled.texts, labelled.labels, both, {"seed": seed})
+        made = case("upper", labelled.texts, labelled.labels, both, {"seed": seed})
         near, far = np.split(np.arange(len(both)), [len(sides["in"])])
         held = {"in": made.test.take(near), "out": made.test.take(far)}
         return made.prepared, len(labelled), held

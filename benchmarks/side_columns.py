@@ -87,10 +87,10 @@ def draw(name: str, rows: int, seed: int) -> dict[str, float]:
     return result
 
 
-def side_cells(labels: Ints, rng: np.random.Generator) -> dict[str, list[object]]:
+def side_cells(labels: Ints, rng: np.random.Generator) -> dict[str, list[Any]]:
     n, classes = len(labels), int(labels.max()) + 1
     shop = np.where(rng.random(n) < 0.25, labels, rng.integers(0, classes, n))
-    cells: dict[str, list[object]] = {
+    cells: dict[str, list[Any]] = {
         "shop": [f"s{v}" for v in shop],
         "price": list(np.round(rng.normal(size=n) + 0.5 * (labels == 0), 3)),
     }

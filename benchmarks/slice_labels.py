@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from cells import Cell, Result, grid, run_command
 from claims import Claim, Lines, Metric, comparison, melt, paired, pick
-from peers.rows import Rows
-from peers.sets import PLAIN, WHOLE, clean_set, cut
+from peers.rows import Rows, clean_set
+from peers.sets import PLAIN, WHOLE, cut
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_predict
 

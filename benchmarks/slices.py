@@ -21,6 +21,7 @@ Beside it the same search with its tests on the rows that it searched.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -114,10 +115,11 @@ def sides(name: str, draw: int, n: int) -> tuple[Side, Side]:
         }
         facts = RowFacts(n, tuple(texts[i] for i in part), columns)
         space = space or word_space(facts.words)
+        assert space is not None
         found.append(
             Side(
-                _in(facts, lambda f=facts, s=space: s(f.words)),
-                _in(facts, lambda v=made[part]: v),
+                _in(facts, functools.partial(space, facts.words)),
+                _in(facts, functools.partial(made.__getitem__, part)),
                 made[part],
                 1 - head.predict_proba(made[part]).max(axis=1),
             )

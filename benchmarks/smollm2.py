@@ -19,7 +19,6 @@ import gzip
 import json
 import os
 import random
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +71,10 @@ def plain_copy(folder: Path, work: Path) -> Path:
     found = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32
     )
-    config = found.config
+    config: Any = found.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    plain = LlamaForCausalLM(config)
+    plain: Any = LlamaForCausalLM(config)
     plain.load_state_dict(found.state_dict())
     plain.to(torch.bfloat16).save_pretrained(made)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(made)
@@ -226,4 +225,4 @@ rows were also computed by Transformers row by row. General text: 48 passages.""
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

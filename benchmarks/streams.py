@@ -117,7 +117,7 @@ def mean_evidence(gap: Floats, bound: float) -> StreamEvidence:
 
     ``gap`` [rows], each within ±``bound``.
     """
-    rows = np.arange(1, len(gap) + 1)
+    rows = np.arange(1.0, len(gap) + 1)
     spread = np.cumsum((gap - _earlier_mean(gap, 0.0)) ** 2)
     return _evidence(sums_evidence(np.cumsum(gap), spread, rows, bound, 0.0))
 

@@ -25,7 +25,7 @@ from peers.rows import data_folder
 
 from holdfast.core.records import Finding
 from holdfast.core.seeds import generator
-from holdfast.data.chats.turns import NAMED_TEMPLATES
+from holdfast.data.chats.turns import NAMED_TEMPLATES, Turn
 from holdfast.quality.token_rows import MASKED, token_rows
 from holdfast.quality.tokens import check_tokens
 from holdfast.tasks.lm.chat_tokens import chat_tokens
@@ -35,7 +35,7 @@ ROWS, LENGTH = 1000, 512
 TOKENIZERS = ("smollm2", "gpt2 chatml", "gpt2 llama2", "gpt2 llama3", "gpt2 zephyr")
 SOUND = ("chats", "two turns", "texts", "packed")
 SHARES = (1.0, 0.34)
-Turns = list[dict[str, str]]
+Turns = list[Turn]
 Row = dict[str, Any]
 
 

@@ -65,6 +65,7 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
     from holdfast.recipe import Recipe, override
     from holdfast.tasks import task_definition
     from holdfast.training.observe import Observer
+    from holdfast.training.task import labels_of
 
     rows_of.FILES["banking77"] = ("train.csv", "test.csv")
     parts = draw(clean_set(data), seed=seed, pool=TESTED, **labelled_counts(rows))
@@ -83,10 +84,11 @@ def trained(data: str, rows: int, seed: int) -> dict[str, Any]:
     prepared = with_signals(prepared, train)
     fitted = fit(prepared, train, valid, {"methods.refit_head": False})
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
-    network, added = fitted.network, fitted.training_plan.splits.added
+    network: Any = fitted.network
+    added: Any = fitted.training_plan.splits.added
     found: dict[str, Any] = {
         "features": observer.features(network, prepared.examples, np.arange(ends[-1])),
-        "labels": np.asarray(prepared.examples.labels),
+        "labels": labels_of(prepared.examples),
         "ends": ends,
         "weight": network.head.weight.detach().numpy(),
         "bias": network.head.bias.detach().numpy(),

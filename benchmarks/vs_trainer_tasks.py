@@ -109,7 +109,7 @@ def small_resnet() -> Path:
     if (folder / "model.safetensors").exists():
         return folder
     torch.manual_seed(0)
-    config = ResNetConfig(
+    config = ResNetConfig(  # type: ignore[call-arg]
         embedding_size=32,
         hidden_sizes=[32, 64, 128],
         depths=[2, 2, 2],

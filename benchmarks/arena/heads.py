@@ -132,7 +132,7 @@ def _neighbours(train: Floats, labels: Ints, held: Floats, count: float) -> Floa
     near = held @ train.T
     of = np.argpartition(-near, min(int(count), near.shape[1] - 1), axis=1)[:, : int(count)]
     votes = np.eye(labels.max() + 1)[labels[of]].mean(axis=1)
-    return np.log(votes + 0.5 / (count + 1))
+    return np.asarray(np.log(votes + 0.5 / (count + 1)))
 
 
 def _answers(logits: Floats, labels: Ints) -> tuple[Floats, Floats]:

@@ -90,7 +90,7 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
     import polars
 
     from holdfast.prepare.model import prepare
-    from holdfast.recipe import Recipe, as_settings, override
+    from holdfast.recipe import DataPart, Recipe, as_settings, override
     from holdfast.tasks import task_definition
 
     parts = parts_of(name)
@@ -103,7 +103,8 @@ def _prepared(name: str, own: Mapping[str, Any]) -> Any:
             "label": [label for rows in both for label in rows.labels],
         }
     ).write_csv(place)
-    recipe = Recipe(task="text-classification", data={"path": str(place), "names": False})
+    data = DataPart(path=str(place), names=False)
+    recipe = Recipe(task="text-classification", data=data)
     of_all = {"model.name": str(model_folder()), "model.pooling": "mean", "train.threads": 1}
     recipe = override(recipe, as_settings({**of_all, **own}))
     rows = task_definition(recipe.task).read(str(place), recipe.data, None)
@@ -130,7 +131,7 @@ def run_one(number: int, name: str, bench: SearchContext) -> dict[str, Any]:
     phases = fitted.job.plan.phases
     return {
         "losses": losses.T.astype(np.float16),
-        "correct": np.stack([look.valid_correct for look in history]),
+        "correct": np.stack([np.asarray(look.valid_correct) for look in history]),
         "train_loss": np.array([look.train_loss for look in history], dtype=np.float32),
         "steps": np.array([look.step for look in history]),
         "rows_passed": np.array([look.examples_seen for look in history]),

@@ -68,7 +68,7 @@ def default(drawn: Drawn, rng: np.random.Generator) -> Found:
 
 def random_search(count: int) -> Search:
     """So many random settings, the best validation accuracy."""
-    return lambda drawn, rng: by_accuracy(drawn, rng.permutation(len(drawn.truth))[:count])
+    return lambda drawn, rng: by_accuracy(drawn, rng.permutation(len(drawn.truth))[:count].tolist())
 
 
 def plain_grid(drawn: Drawn, rng: np.random.Generator) -> Found:

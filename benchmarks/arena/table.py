@@ -74,11 +74,18 @@ def courses(path: Path = SHIPPED) -> dict[str, list[Course]]:
         ends = np.cumsum(looks)[:-1]
         losses = arrays[f"{name}_losses"].astype(np.float64)
         right = np.unpackbits(arrays[f"{name}_correct"], axis=1)[:, : losses.shape[1]]
-        parts = (losses, right.astype(np.float64), arrays[f"{name}_steps"])
-        cut = [np.split(one, ends) for one in (*parts, arrays[f"{name}_passes"])]
+        losses, correct, steps, passes = (
+            np.split(one, ends)
+            for one in (
+                losses,
+                right.astype(np.float64),
+                arrays[f"{name}_steps"],
+                arrays[f"{name}_passes"],
+            )
+        )
         seconds = arrays[f"{name}_seconds"]
         found[name] = [
-            Course(*(part[i] for part in cut), float(seconds[i]))  # type: ignore[arg-type]
+            Course(losses[i], correct[i], steps[i], passes[i], float(seconds[i]))
             for i in range(shared)
         ]
     return found
@@ -103,7 +110,7 @@ def kept(losses: Floats) -> Ints:
 
 
 def draws(
-    table: list[Course], rows: int, count: int, *seed: object, looks: bool = False
+    table: list[Course], rows: int, count: int, *seed: str | int, looks: bool = False
 ) -> Iterator[Drawn]:
     """Searches in one set, each with validation rows of its own, drawn with repeats from the pool:
     the pool is then the population, and what a setting scores on it the truth."""

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 CLEAR_PEAK = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
@@ -40,11 +41,10 @@ def load(arguments: Sequence[str]) -> int:
 
 def recipe(arguments: Sequence[str]) -> int:
     """The recipe that ``train`` makes of a file and of ``--set``, and its text again."""
-    from holdfast.recipe import read_recipe
+    from holdfast.recipe import Recipe, read_recipe
 
-    def again(made: object) -> None:
-        text = made.to_yaml()  # type: ignore[attr-defined]
-        Path("again.yaml").write_text(text, encoding="utf-8")
+    def again(made: Recipe) -> None:
+        Path("again.yaml").write_text(made.to_yaml(), encoding="utf-8")
         read = read_recipe(Path("again.yaml"))
         Path("again.yaml").unlink()
         if read != made:
@@ -70,7 +70,7 @@ def model(arguments: Sequence[str]) -> int:
     return _netted(loads[name])
 
 
-def _train_until(arguments: Sequence[str], work: Callable[[object], object]) -> int:
+def _train_until(arguments: Sequence[str], work: Callable[[Any], object]) -> int:
     """``train`` with its training replaced by ``work`` on the recipe."""
     from holdfast.cli import train
 
@@ -122,7 +122,7 @@ def work(asked: int, told: int) -> None:
             outcomes.flush()
 
 
-def _one(case: dict[str, object]) -> dict[str, object]:
+def _one(case: dict[str, Any]) -> dict[str, object]:
     folder = str(case["folder"])
     said = os.open(str(case["said"]), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
@@ -134,7 +134,7 @@ def _one(case: dict[str, object]) -> dict[str, object]:
     before, began = _kib("VmRSS"), time.process_time()
     broke = ""
     try:
-        code = WAYS[str(case["way"])]([str(one) for one in case["arguments"]])  # type: ignore[attr-defined]
+        code = WAYS[str(case["way"])]([str(one) for one in case["arguments"]])
     except BaseException:
         code, broke = -1, traceback.format_exc()
     took = time.process_time() - began

@@ -31,7 +31,7 @@ def make_seeds(root: Path) -> None:
 
 def _texts() -> list[dict[str, object]]:
     random = Random(0)
-    rows = []
+    rows: list[dict[str, object]] = []
     for i in range(ROWS):
         words = [*random.choices(WORDS[:40], k=8), ("bad", "good")[i % 2]]
         rows.append({"text": " ".join(words), "label": ("no", "yes")[i % 2], "n": i / 7})
@@ -189,7 +189,7 @@ def _models(root: Path) -> None:
                 )
             ),
             "seq2seq": hf.T5ForConditionalGeneration(
-                hf.T5Config(
+                hf.T5Config(  # type: ignore[call-arg]
                     vocab_size=words,
                     d_model=16,
                     d_kv=8,

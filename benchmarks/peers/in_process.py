@@ -50,6 +50,7 @@ def holdfast_fit(
 ) -> dict[str, Any]:
     """One fit: accuracy and losses on the test rows, those of its probe, and its time."""
     from holdfast.fits.fit import fit
+    from holdfast.training.task import labels_of
 
     prepared, train, valid, test, _ = prepared_for(cell["data"], cell["rows"], cell["seed"])
     begun, clock = time.process_time(), time.perf_counter()
@@ -58,7 +59,7 @@ def holdfast_fit(
     rows = fitted.encode(test)
     logits = fitted.measure(rows)[1]
     return {
-        **scores(logits, rows.labels),
+        **scores(logits, labels_of(rows)),
         **({"probe": probe_accuracy(fitted, rows)} if probe else {}),
         "fit_s": round(seconds, 2),
         "wall_s": round(wall, 2),

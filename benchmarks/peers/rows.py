@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -146,7 +146,14 @@ def allocate(sizes: Sequence[int], count: int, least: int = 0) -> list[int]:
     return [int(number) for number in given]
 
 
-def labelled_counts(labelled: int) -> dict[str, int]:
+class Counts(TypedDict):
+    """How many labelled rows a system gets."""
+
+    train: int
+    valid: int
+
+
+def labelled_counts(labelled: int) -> Counts:
     """Training and validation rows of ``labelled`` in all: 82 and 18 %."""
     valid = round(labelled * VALID_SHARE)
     return {"train": labelled - valid, "valid": valid}

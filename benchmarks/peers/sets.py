@@ -22,7 +22,17 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.seeds import generator
-from peers.rows import LEAST, Parts, Rows, clean_set, data_folder, draw, stratified, without_copies
+from peers.rows import (
+    LEAST,
+    Counts,
+    Parts,
+    Rows,
+    clean_set,
+    data_folder,
+    draw,
+    stratified,
+    without_copies,
+)
 
 # The first words of a text that are kept; on fewer, machines cannot be told from humans.
 WORDS, MACHINE_WORDS, NOVEL_WORDS = 20, 48, 36
@@ -72,7 +82,7 @@ PASSAGES = (
 )
 
 
-def parts_of(name: str, labelled: dict[str, int], seed: int, tested: int = TEST_ROWS) -> Parts:
+def parts_of(name: str, labelled: Counts, seed: int, tested: int = TEST_ROWS) -> Parts:
     """Training, validation and test rows; the test rows are the same for every size and seed."""
     if name in PLAIN:
         return draw(cut(clean_set(name)), seed=seed, **labelled, test=slice(0, tested))
@@ -224,7 +234,7 @@ def _largest(found: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
     return [(text, label) for text, label in found if label in kept]
 
 
-def machine_text(labelled: dict[str, int], seed: int, tested: int) -> Parts:
+def machine_text(labelled: Counts, seed: int, tested: int) -> Parts:
     """Whole pairs on one side: a human text, and a machine's on the same prompt."""
     pairs: dict[str, list[tuple[str, str]]] = {}
     for row in _table("ai_text/paired_texts.csv.gz"):
@@ -235,7 +245,7 @@ def machine_text(labelled: dict[str, int], seed: int, tested: int) -> Parts:
         pair for pair in pairs.values() if len({label for _, label in pair}) == 2
     )
     held, rest = _divided(len(whole), tested // 2, seed)
-    train, valid = (-(-labelled[side] // 2) for side in ("train", "valid"))
+    train, valid = -(-labelled["train"] // 2), -(-labelled["valid"] // 2)
     sides = rest[:train], rest[train : train + valid], held
     return Parts(*(_rows([row for place in side for row in whole[place]]) for side in sides))
 
@@ -253,7 +263,7 @@ def _without_alike(pairs: Iterable[list[tuple[str, str]]]) -> list[list[tuple[st
     return kept
 
 
-def novels(labelled: dict[str, int], seed: int, tested: int) -> Parts:
+def novels(labelled: Counts, seed: int, tested: int) -> Parts:
     """Paragraphs of four authors: labelled ones from one novel of each, test rows from another."""
     known, held = (without_copies(_rows(_paragraphs(place))) for place in (0, 1))
     order = generator(seed, "benchmark", "rows").permutation(len(known))
@@ -319,7 +329,7 @@ WHOLE: dict[str, Callable[[], Rows]] = {
     "passages": passages,
     "kinds": kinds,
 }
-GROUPED: dict[str, Callable[[dict[str, int], int, int], Parts]] = {
+GROUPED: dict[str, Callable[[Counts, int, int], Parts]] = {
     "ai_text": machine_text,
     "novels": novels,
 }

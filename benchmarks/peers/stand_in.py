@@ -28,11 +28,11 @@ from torch import nn
 
 from holdfast.contract.fit import PreparedData
 from holdfast.core.errors import RecipeError
-from holdfast.core.records import Decision
 from holdfast.data.memory.texts import table_from_texts
-from holdfast.models.base import Layer
+from holdfast.models.base import Layer, LoadedModel
 from holdfast.models.encoders.network import EncoderClassifier, masked_mean
 from holdfast.models.layers import new_head
+from holdfast.plan.control import STOP
 from holdfast.prepare.model import prepare
 from holdfast.recipe import Recipe, as_settings, override
 from holdfast.tasks import task_definition
@@ -82,7 +82,7 @@ class StandIn(EncoderClassifier):
         nn.Module.__init__(self)
         torch.manual_seed(seed)
         width = table.shape[1]
-        self.words = nn.Embedding.from_pretrained(table, freeze=True)
+        self.words: nn.Embedding = nn.Embedding.from_pretrained(table, freeze=True)
         self.backbone = nn.ModuleList(
             [Residual(width) for _ in range(BLOCKS)] if model == "vectors" else [Upper()]
         )
@@ -92,12 +92,12 @@ class StandIn(EncoderClassifier):
 
     def features(self, **inputs: torch.Tensor) -> torch.Tensor:
         states, mask = self.words(inputs["input_ids"]), inputs["attention_mask"]
-        for block in self.backbone:
+        for block in self.backbone.children():
             states = block(states, mask)
         return masked_mean(states, mask)
 
     def layers(self) -> list[Layer]:
-        blocks = [Layer(f"block.{i}", (block,)) for i, block in enumerate(self.backbone)]
+        blocks = [Layer(f"block.{i}", (block,)) for i, block in enumerate(self.backbone.children())]
         return [Layer("embeddings", (self.words,)), *blocks, Layer("head", (self.head,))]
 
     @property
@@ -114,19 +114,6 @@ class Numbers:
     @property
     def all_special_ids(self) -> list[int]:
         raise RecipeError("enrich", "does not apply to a stand-in", None, "Leave it out.")
-
-
-@dataclass(frozen=True)
-class LoadedStandIn:
-    """``models.base.LoadedModel`` of it."""
-
-    network: StandIn
-    tokenizer: Any
-    max_length: int
-    decisions: tuple[Decision, ...] = ()
-    facts: Any = None
-    settings: Any = None
-    defaults: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,12 +146,14 @@ def case(
     marks = np.asarray(rows.column("label"), dtype=np.int64)
     of_test = np.array([rows.classes.index(label) for label in test.labels])
     prepared = PreparedData(
-        recipe=recipe.with_changes(train=decided),
+        recipe=recipe.with_changes(
+            train=decided, control={"policy": recipe.control.policy or STOP}
+        ),
         definition=task_definition("text-classification"),
         rows=rows,
         examples=_encoded(numbers[:cut], counts[: len(texts)], marks),
-        loaded=LoadedStandIn(
-            network, Numbers(), max(16, int(counts.max())), facts={}, settings={"pooling": "mean"}
+        loaded=LoadedModel(
+            network, Numbers(), max(16, int(counts.max())), (), {}, settings={"pooling": "mean"}
         ),
         machine=MachineChoice(1, "float32", "default", ()),
         units=np.arange(len(marks)),

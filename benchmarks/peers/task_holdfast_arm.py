@@ -13,16 +13,18 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from holdfast.cli.main import run
 from holdfast.fits import fit as fits
+from holdfast.plan.adapters import with_adapter
 from holdfast.prepare import model
 
 
 def watch(folder: Path) -> None:
     """Read the clock where the model has been loaded, and where the fit ends."""
     clock: dict[str, float] = {}
-    with_adapter, fit_ready = model.with_adapter, fits.run_fit
+    fit_ready = fits.run_fit
 
     def loaded(*given: Any) -> Any:
         network = with_adapter(*given)
@@ -36,7 +38,8 @@ def watch(folder: Path) -> None:
         (folder / "answer.json").write_text(json.dumps(told), encoding="utf-8")
         return done
 
-    model.with_adapter, fits.run_fit = loaded, fitted  # type: ignore[assignment]
+    mock.patch.object(model, "with_adapter", loaded).start()
+    mock.patch.object(fits, "run_fit", fitted).start()
 
 
 if __name__ == "__main__":

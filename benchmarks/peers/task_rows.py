@@ -76,7 +76,7 @@ def instructions(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
         for row in _lines("instructions/train.jsonl.gz", 4210)
     ]
     asked = [f"{row['instruction']}\n{row['input']}" for row in rows]
-    return _language_parts(rows, asked, model, sizes, seed)
+    return language_parts(rows, asked, model, sizes, seed)
 
 
 def dialogues(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
@@ -89,7 +89,7 @@ def dialogues(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
         }
         for row in _lines("samsum/train.jsonl.gz", 3 * sum(sizes) + 500)
     ]
-    return _language_parts(rows, [row["input"] for row in rows], model, sizes, seed)
+    return language_parts(rows, [row["input"] for row in rows], model, sizes, seed)
 
 
 def novel(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
@@ -98,10 +98,10 @@ def novel(model: Path, sizes: Sequence[int], seed: int) -> TaskParts:
     with gzip.open(path, "rt", encoding="utf-8") as text:
         words = text.read(600_000).split()
     rows = [{"text": " ".join(words[at : at + 110])} for at in range(5000, len(words) - 110, 110)]
-    return _language_parts(rows, [row["text"] for row in rows], model, sizes, seed)
+    return language_parts(rows, [row["text"] for row in rows], model, sizes, seed)
 
 
-def _language_parts(
+def language_parts(
     rows: Sequence[Row], texts: Sequence[str], model: Path, sizes: Sequence[int], seed: int
 ) -> TaskParts:
     """Rows of whole chats of at most 256 tokens, as read and as Holdfast tokenises them, and

@@ -65,12 +65,13 @@ def sft(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     import peft
     import torch
     import transformers as hf
-    import trl
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
 
     rows = datasets_of(job, ("input_ids", "completion_mask"))
-    trainer = trl.SFTTrainer(
+    trainer = SFTTrainer(
         hf.AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.float32),
-        trl.SFTConfig(
+        SFTConfig(
             **arguments(job, folder),
             completion_only_loss=True,
             max_length=job["length"],

@@ -46,7 +46,9 @@ def build(job: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     )
     rows = {name: tokenised(rows, job["classes"], tokenizer) for name, rows in job["rows"].items()}
     patience = job["settings"].get("patience")
-    callbacks = [transformers.EarlyStoppingCallback(patience)] if patience else []
+    callbacks: list[transformers.TrainerCallback] = []
+    if patience:
+        callbacks.append(transformers.EarlyStoppingCallback(patience))
     trainer = transformers.Trainer(
         model,
         arguments(job, folder),

@@ -11,13 +11,13 @@ from peers.rows import clean_set
 from torch import nn
 
 from holdfast.control.choice import lowest
+from holdfast.core.events import Listener
 from holdfast.core.records import Snapshot
 from holdfast.methods.optimizers import build_optimizer, build_schedule
 from holdfast.monitor.judge import judge
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
 from holdfast.training.plan import Phase, Plan
 from holdfast.training.run import Job
-from recorded.runs import Pool
 from recorded.store import folder
 
 
@@ -84,8 +84,9 @@ def encoded(rows: Any, where: dict[str, int], classes: tuple[str, ...]) -> Encod
 
 
 def job_of(
-    network: Small, classes: tuple[str, ...], sides: dict[str, Any], plan: Plan, watch: Pool
+    network: Any, classes: tuple[str, ...], sides: dict[str, Any], plan: Plan, watch: Listener
 ) -> Job:
+    """``network`` is a ``Small``: not all of a ``Network``, but all that the loop needs."""
     from holdfast.training.machine.machine import make_accelerator
 
     def groups(net: Any, phase: Phase) -> list[dict[str, Any]]:

@@ -38,15 +38,17 @@ class Residual(nn.Module):
         torch.manual_seed(seed)
         self.words = nn.Embedding.from_pretrained(table, freeze=True)
         width = table.shape[1]
-        self.body = nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, width))
-        nn.init.zeros_(self.body[2].weight)
-        nn.init.zeros_(self.body[2].bias)
+        first, last = nn.Linear(width, HIDDEN), nn.Linear(HIDDEN, width)
+        self.body = nn.Sequential(first, nn.ReLU(), last)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         self.dropout = nn.Dropout(0.1)
         self.head = nn.Linear(width, classes)
 
     def features(self, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
         states: torch.Tensor = self.words(input_ids[:, 0])
-        return states + self.body(states)
+        added: torch.Tensor = self.body(states)
+        return states + added
 
 
 @functools.cache
@@ -122,8 +124,10 @@ def job_of(cell: Mapping[str, Any], parts: Parts, held: Any) -> Job:
     def refined(snapshot: Snapshot) -> float:
         return snapshot.refined_loss
 
+    # Not all of a ``Network``, but all that the loop needs.
+    network: Any = Residual(table, len(classes), cell["seed"])
     return Job(
-        network=Residual(table, len(classes), cell["seed"]),
+        network=network,
         task=TextClassification(0, classes),
         train=encoded["train"],
         valid=encoded["valid"],

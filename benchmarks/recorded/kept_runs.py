@@ -26,7 +26,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cells import machine
@@ -35,8 +35,12 @@ from peers.process import commit, run_process
 from peers.rows import Parts, data_folder, labelled_counts
 from peers.sets import parts_of
 
+from holdfast.core.events import Place
 from recorded.from_probe import COURSES, job_of
 from recorded.store import folder as recordings
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
 
 # Every run is scored by as many rows as a set can spare; more would make recordings large.
 TESTED = 400
@@ -129,12 +133,13 @@ class TestLogits:
     """A listener of our loop: the logits of ``tested`` at each evaluation."""
 
     name = "test logits"
+    place: Place = "tell"
 
     def __init__(self, tested: Any = None) -> None:
         self.tested = tested
         self.found: list[Any] = []
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         rows = np.arange(len(self.tested))
         self.found.append(run.observer.measure(run.network, self.tested, rows)[1])
 

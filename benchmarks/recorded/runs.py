@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from cells import Cell
 
+from holdfast.core.events import Place
 from holdfast.core.seeds import generator
+
+if TYPE_CHECKING:
+    from holdfast.training.run import Run
 
 
 class Pool:
     """A listener: the pool's losses (and logits) at each snapshot, and who was seen when."""
 
     name = "pool"
+    place: Place = "tell"
 
     def __init__(self, examples: Any, classifies: bool) -> None:
         self._examples = examples
@@ -23,12 +28,12 @@ class Pool:
         self.looks: list[tuple[Any, Any]] = []
         self.first_seen: dict[int, int] = {}
 
-    def snapshot_taken(self, run: Any) -> None:
+    def snapshot_taken(self, run: Run) -> None:
         rows = np.arange(len(self._examples))
         losses, kept = run.observer.measure(run.network, self._examples, rows)
         self.looks.append((losses, kept if self._classifies else None))
 
-    def batch_ready(self, run: Any) -> None:
+    def batch_ready(self, run: Run) -> None:
         from holdfast.training.step import draw_of_step
 
         for row in draw_of_step(run).rows:
@@ -75,10 +80,11 @@ def planted(train: Any, valid: Any, cell: Cell) -> tuple[Any, Any]:
     word, _, amount = str(cell["fault"]).partition(" ")
     if word == "noise":
         share = int(amount) / 100
-        return tuple(
+        first, second = (
             replace(rows, labels=with_noise(rows.labels, share, (cell["seed"], side)))
             for side, rows in (("train", train), ("valid", valid))
-        )  # type: ignore[return-value]
+        )
+        return first, second
     if word == "copies":
         return with_copies(train, valid, int(amount) / 100, cell["seed"]), valid
     return train, valid

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 
-class Api(ls.LitAPI):
+class Api(ls.LitAPI):  # type: ignore[misc, unused-ignore]
     def setup(self, device: str) -> None:
         folder = os.environ["SERVED_MODEL"]
         torch.set_num_threads(1)

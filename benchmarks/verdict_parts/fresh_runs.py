@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from peers.arms import write_recipe
-from peers.rows import Parts, Rows
+from peers.rows import Counts, Parts, Rows
 from peers.sets import parts_of
 from peers.trainer_arm import tokenised
 from recorded.runs import planted, watched, with_noise
@@ -56,7 +56,7 @@ class Seen:
 def run(cell: Cell) -> dict[str, Any]:
     """One run and what a person would see of it at its last evaluation."""
     torch.set_num_threads(1)
-    sizes = {side: int(cell[side]) for side in ("train", "valid")}
+    sizes: Counts = {"train": int(cell["train"]), "valid": int(cell["valid"])}
     parts = without_leaks(parts_of(str(cell["data"]), sizes, int(cell["seed"]), POOL_ROWS))
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as name:
         made = guarded if cell["entry"] == "guard" else trained
@@ -144,7 +144,9 @@ def trained(cell: Cell, parts: Parts, folder: Path) -> Seen:
     from holdfast.recipe import override, read_recipe
 
     recipe = override(read_recipe(write_recipe(parts, folder, int(cell["seed"]))), settings(cell))
-    seen = watched(recipe, lambda *sides: _with_fault(*sides, cell), stops=cell["group"] == "sound")
+    seen = watched(
+        recipe, lambda train, valid: _with_fault(train, valid, cell), stops=cell["group"] == "sound"
+    )
     fitted = seen.fitted
     write_evaluations(
         folder / "looks.npz", fitted.history, seen.facts, fitted.best_step, __version__

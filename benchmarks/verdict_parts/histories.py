@@ -16,13 +16,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from holdfast.core.curves import Curves, Series
-from holdfast.monitor.curves.rise import GIVEN_BACK, MARGIN
 from holdfast.monitor.curves.shape import CurveShape, shape_of
 from holdfast.monitor.curves.verdict import judge_curves
+from holdfast.monitor.curves.words import GIVEN_BACK, MARGIN
 
 DATA = Path(
     os.environ.get("HOLDFAST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
@@ -51,7 +52,7 @@ def load() -> list[History]:
         return [_history(json.loads(line)) for line in file]
 
 
-def _history(record: dict) -> History:
+def _history(record: dict[str, Any]) -> History:
     name = record["id"].removeprefix("training_log_")
     at = np.arange(len(record["val_loss"]), dtype=np.float64)
     train = Series("train_loss", at, np.array(record["train_loss"], dtype=np.float64))

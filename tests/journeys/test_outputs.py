@@ -1,13 +1,15 @@
 """What a page shows as the output of a command is what the command prints.
 
 An output is a fence that begins with ``$ holdfast``; ``…`` stands for lines left out. Figures are
-compared only where no model takes part.
+compared only where no model takes part. A fence with a service that is started is a session
+(``tests/sessions.py``).
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
+import importlib
 import importlib.metadata
 import importlib.resources
 import importlib.util
@@ -29,8 +31,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("holdfast_pages", ROOT / "tests" / "pages.py")
+def load(name: str) -> ModuleType:
+    path = ROOT / "tests" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"holdfast_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -39,17 +42,18 @@ def load() -> ModuleType:
     return module
 
 
-pages = load()
-SHOWN = re.compile(r"^```text\n\$ (holdfast [^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+pages, sessions = load("pages"), load("sessions")
+SHOWN = re.compile(r"^```text\n\$ (holdfast [^\n]*[^&\n])\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SIMILAR = ("video", "sound", "graphics", "games")
 
 
 @dataclass(frozen=True)
 class Given:
-    """The real data sets, and ``tests/sentences.py``."""
+    """The real data sets, ``tests/sentences.py``, and a language model drawn at random."""
 
     data: Path
     tagged: Any
+    model: Callable[[], Path]
 
 
 def packages(sections: tuple[str, ...] = ()) -> list[dict[str, str]]:
@@ -111,6 +115,39 @@ def changed_reviews(folder: Path, given: Given) -> None:
     later = [row for row in rows[300:] if row["section"] == "graphics"][:80]
     later += [row for row in rows[300:] if row["section"] != "graphics"][:40]
     write(folder / "march.csv", later)
+
+
+def two_months(folder: Path, given: Given) -> None:
+    rows = packages(SIMILAR)
+    write(folder / "reviews.csv", rows[:160])
+    write(folder / "march.csv", rows[160:240])
+
+
+def reviews_and_recipe(folder: Path, given: Given) -> None:
+    """The reviews, and the recipe that the page begins with."""
+    few_reviews(folder, given)
+    page = ROOT / "docs" / "recipe.md"
+    recipe = next(one for one in pages.snippets(page) if one.kind == "yaml")
+    (folder / "reviews.yaml").write_text(recipe.code, "utf-8")
+
+
+def planted_faults(folder: Path, given: Given) -> None:
+    """The files of the gallery."""
+    scripts = str(ROOT / "scripts")
+    sys.path.insert(0, scripts)
+    try:
+        gallery = importlib.import_module("make_gallery")
+    finally:
+        sys.path.remove(scripts)
+    gallery.make_data(folder)
+
+
+def two_words(folder: Path, given: Given) -> None:
+    """A model that is small enough to learn in seconds to say two words in the other order."""
+    shutil.copytree(given.model(), folder / "small-llama")
+    words = ("red", "blue", "green", "old", "new", "big")
+    rows = [{"instruction": f"{a} {b}?", "response": f"{b} {a}."} for a in words for b in words]
+    (folder / "say.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
 
 
 def every_section(folder: Path, given: Given) -> None:
@@ -194,6 +231,12 @@ class Example:
 
 
 TRAIN = ("holdfast train reviews.csv --out runs/reviews-1",)
+# Seconds each: only the last layer is trained, on the beginning of each text.
+QUICK = "--set model.freeze=backbone --set train.folds=0 --set model.max_length"
+PAIR = (
+    f"holdfast train reviews.csv --out runs/reviews-1 {QUICK}=48",
+    f"holdfast train reviews.csv --out runs/reviews-2 {QUICK}=16",
+)
 EXAMPLES = {
     "audit.md": Example(questions, exact=True),
     "is-it-overfitting.md": Example(foreign_log, exact=True),
@@ -205,6 +248,11 @@ EXAMPLES = {
     "errors-and-fairness.md": Example(changed_reviews, TRAIN),
     # The exit code of a change.
     "in-production.md": Example(changed_reviews, TRAIN, code=3),
+    "cluster.md": Example(few_reviews),
+    "ensembles.md": Example(two_months, PAIR),
+    "fairness.md": Example(two_months, PAIR),
+    "gallery.md": Example(planted_faults),
+    "recipe.md": Example(reviews_and_recipe),
     "choose.md": Example(changed_reviews, TRAIN),
     "errors.md": Example(changed_reviews, TRAIN),
     "explain.md": Example(changed_reviews, TRAIN),
@@ -233,6 +281,17 @@ def outputs() -> Iterator[tuple[Path, str, str]]:
 
 
 OUTPUTS = list(outputs())
+SAY = (
+    "holdfast train say.jsonl --task causal-lm --model small-llama --out runs/say-1"
+    " --set train.epochs=50 --set train.max_steps=100 --set train.learning_rate=0.01"
+    " --set train.precision=float32 --set train.patience=100 --set generate.rows=0"
+    " --set train.checkpoint_selection=last",
+)
+SESSIONS = {
+    "conversations.md": Example(two_words, SAY),
+    "deploy.md": Example(two_months, PAIR),
+    "serve.md": Example(two_months, PAIR),
+}
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +300,41 @@ def folders() -> dict[Any, Path]:
     return {}
 
 
+@pytest.fixture
+def prepared(
+    holdfast: Any,
+    request: pytest.FixtureRequest,
+    shared_data: Path,
+    tagged: Any,
+    folders: dict[Any, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[Example], Path]:
+    """Goes to the folder of an example, which is made once."""
+    given = Given(shared_data, tagged, lambda: request.getfixturevalue("tiny_llama"))
+
+    def made(example: Example) -> Path:
+        key = example.prepare, example.before
+        if key not in folders:
+            example.prepare(tmp_path, given)
+            for one in example.before:
+                assert holdfast(*shlex.split(one)[1:]).code == 0
+            folders[key] = tmp_path
+        monkeypatch.chdir(folders[key])
+        return folders[key]
+
+    return made
+
+
 def test_every_output_has_its_example() -> None:
     assert {page.name for page, *_ in OUTPUTS} == set(EXAMPLES)
+
+
+def test_every_session_has_its_example() -> None:
+    shown = {
+        page.name for page in sorted((ROOT / "docs").glob("**/*.md")) if sessions.sessions_of(page)
+    }
+    assert shown == set(SESSIONS)
 
 
 @pytest.mark.parametrize(
@@ -258,25 +350,65 @@ def test_every_output_has_its_example() -> None:
 )
 @pytest.mark.timeout(1200)  # minutes where others have the cores
 def test_an_output_is_what_the_command_prints(
-    page: Path,
-    command: str,
-    shown: str,
-    holdfast: Any,
-    shared_data: Path,
-    tagged: Any,
-    folders: dict[Any, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    page: Path, command: str, shown: str, holdfast: Any, prepared: Callable[[Example], Path]
 ) -> None:
     example = EXAMPLES[page.name]
-    key = example.prepare, example.before
-    if key not in folders:
-        example.prepare(tmp_path, Given(shared_data, tagged))
-        for one in example.before:
-            assert holdfast(*shlex.split(one)[1:]).code == 0
-        folders[key] = tmp_path
-    monkeypatch.chdir(folders[key])
+    prepared(example)
     done = holdfast(*shlex.split(command)[1:])
+    # A cluster that a command started ends with it.
+    assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
     assert done.code == example.code, done.err
     # In the order of a terminal: progress or errors, then the result.
     pages.check_output(shown, done.err + done.out, example.exact)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_service_responds_as_the_page_shows(
+    name: str, prepared: Callable[[Example], Path]
+) -> None:
+    folder = prepared(SESSIONS[name])
+    for session in sessions.sessions_of(ROOT / "docs" / name):
+        with sessions.Terminal(folder) as terminal:
+            terminal.run(session)
+
+
+def python_of(name: str, call: str) -> str:
+    """The block of a page that has ``call``."""
+    (code,) = (
+        one.code
+        for one in pages.snippets(ROOT / "docs" / name)
+        if one.kind == "python" and call in one.code
+    )
+    return str(code)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_client_of_openai_gets_the_same_text(
+    prepared: Callable[[Example], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai")
+    page = ROOT / "docs" / "conversations.md"
+    folder = prepared(SESSIONS[page.name])
+    (session,) = sessions.sessions_of(page)
+    with sessions.Terminal(folder) as terminal:
+        terminal.run(session)
+        exec(terminal.here(python_of(page.name, "OpenAI(")), {})
+    assert capsys.readouterr().out == "blue red.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_conversation_of_python_md_remembers_its_first_turn(
+    prepared: Callable[[Example], Path],
+) -> None:
+    folder = prepared(SESSIONS["conversations.md"])
+    helper = folder / "runs" / "helper-1"
+    if not helper.exists():
+        shutil.copytree(folder / "runs" / "say-1", helper)
+    names: dict[str, Any] = {}
+    exec("import holdfast\n" + python_of("python.md", "talk.ask("), names)
+    assert names["reply"].answer
+    assert names["reply"].start is not None

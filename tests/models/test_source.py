@@ -113,8 +113,10 @@ def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is not a folder"):
-        source.find_model(str(tmp_path / "missing"))
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ModelError, match="is not a folder") as caught:
+        source.find_model(str(tmp_path / "mime"))
+    assert f"Did you mean {tmp_path / 'mine'}?" in caught.value.remedy
 
 
 def test_an_empty_folder_is_no_model(tmp_path: Path) -> None:
@@ -186,6 +188,9 @@ def test_a_cached_hub_model_serves_without_a_network(
     assert found.commit == "0123abcd"
     with pytest.raises(ModelError, match="not reachable"):
         source.find_model("owner/name", revision="another")
+    with pytest.raises(ModelError, match="not reachable") as caught:
+        source.find_model("owner/nane")
+    assert "Did you mean 'owner/name'? Known: embedded, owner/name, smollm2." in caught.value.remedy
 
 
 def hub_error(name: str) -> Exception:

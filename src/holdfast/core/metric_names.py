@@ -56,6 +56,11 @@ LOWER_IS_BETTER = (
 )
 
 
+def higher_is_better(name: str) -> bool:
+    """Whether a higher value of the metric is that of a better model."""
+    return name not in LOWER_IS_BETTER
+
+
 def metric_name(name: str) -> str:
     """The metric's name as a heading: "Macro F1" for ``f1_macro``."""
     return METRIC_NAMES.get(name, name.replace("_", " ").capitalize())

@@ -1,7 +1,7 @@
 """Estimate the memory of a run before its first step, and suggest settings that reduce it.
 
 Weights, gradients and the optimizer's state are counted; activations are measured, as the bytes
-that autograd keeps in one forward pass of the longest rows. Weights count as they are stored
+that autograd keeps in forward passes of the longest rows. Weights count as they are stored
 (float32, or quantised with their scales). 1 MB is 10⁶ bytes.
 
 Also finds the memory available to a run, and which limit applies.
@@ -45,9 +45,10 @@ LONG_ROW_TOKENS = 1024
 WEIGHT_COPIES = 3
 OPTIMIZER_STATES = {"adamw": 2, "adam": 2, "rmsprop": 1, "sgd": 1, "paged_adamw8bit": 0.51}
 LORA_SHARE, HALF = 0.02, 0.55
-# A backward pass holds gradients of activations beside these; measured with MiniLM and SmolLM2
-# (``benchmarks/foretold.py``).
-BACKWARD = 1.2
+# What a step takes for each byte that its forward pass keeps: gradients of activations, and freed
+# memory that no later tensor fits into. On a CPU measured with MiniLM and SmolLM2
+# (``benchmarks/foretold.py``), on a GPU not.
+STEP_ON_CPU, STEP_ON_GPU = 1.75, 1.2
 # Beyond this factor the run is refused; below it the estimate may be off, so it may be tried.
 CLEAR_EXCESS = 1.25
 # The estimate can be a fifth too low, as backward passes need memory of their own.
@@ -157,10 +158,11 @@ def estimate(
     # Before the pass, and without what was freed: the run uses that again.
     return_freed_memory()
     need = _without_activations(network, phases)
-    of_row, lengths = activations_mb(network, task, examples, precision), examples.lengths
+    lengths = np.asarray(examples.lengths)
+    held = max(_longest_rows_held(phase, lengths, shards) for phase in phases)
+    kept = activations_mb(network, task, examples, precision, held)
     return_freed_memory()
-    held = max(_longest_rows_held(phase, np.asarray(lengths), shards) for phase in phases)
-    need = replace(need, activations=BACKWARD * of_row * held)
+    need = replace(need, activations=(STEP_ON_GPU if on_gpu() else STEP_ON_CPU) * kept)
     return sharded_need(need, network, shards)
 
 
@@ -202,18 +204,30 @@ def _trainable_mb(network: Network) -> float:
 
 
 def activations_mb(
-    network: Network, task: TrainingTask, examples: Examples, precision: str
+    network: Network, task: TrainingTask, examples: Examples, precision: str, rows: float
 ) -> float:
-    """MB that autograd keeps for one of the longest rows in training mode.
+    """MB that autograd keeps for so many of the longest ``rows`` in training mode.
 
+    A line through those of one row and of two: copies of weights in bfloat16 are kept once, however
+    many rows there are. Of very long rows, in proportion to one.
     The network's buffers and the random generators are restored.
     """
+    lengths = np.asarray(examples.lengths)
+    order = np.argsort(-lengths, kind="stable")
+    one = _kept_mb(network, task, examples, precision, order[:1])
+    if rows == 1 or len(order) == 1 or int(lengths.max()) > LONG_ROW_TOKENS:
+        return rows * one
+    return one + (rows - 1) * (_kept_mb(network, task, examples, precision, order[:2]) - one)
+
+
+def _kept_mb(
+    network: Network, task: TrainingTask, examples: Examples, precision: str, rows: Ints
+) -> float:
+    """MB that autograd keeps in one forward pass of these rows."""
     import torch
 
     from holdfast.training.restore import random_state, set_random_state
 
-    order = np.argsort(-np.asarray(examples.lengths), kind="stable")
-    rows = order[: 1 if int(examples.lengths.max()) > LONG_ROW_TOKENS else 2]
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     mode, state = network.training, random_state()
     device = next(network.parameters()).device
@@ -241,7 +255,7 @@ def activations_mb(
     for name, buffer in network.named_buffers():
         buffer.copy_(before[name])
     set_random_state(state)
-    return sum(saved_bytes.values()) / MB / len(rows)
+    return sum(saved_bytes.values()) / MB
 
 
 def possible_reductions(
@@ -264,9 +278,7 @@ def possible_reductions(
                 ),
                 partial(_with_less_activations, share=piece / size),
             )
-    share = _checkpointed_share(
-        network, task, examples, precision, need.activations / rows_in_memory(phases)
-    )
+    share = _checkpointed_share(network, task, examples, precision, rows_in_memory(phases))
     if share < 1:
         yield Reduction(
             ("train.gradient_checkpointing=true",), partial(_with_less_activations, share=share)
@@ -334,17 +346,18 @@ def _remedy(need: MemoryEstimate, limit: float, reductions: Iterator[Reduction])
 
 
 def _checkpointed_share(
-    network: Network, task: TrainingTask, examples: Examples, precision: str, activations: float
+    network: Network, task: TrainingTask, examples: Examples, precision: str, rows: int
 ) -> float:
     """The activations with gradient checkpointing: those measured at block inputs, and one
     block."""
+    activations = activations_mb(network, task, examples, precision, rows)
     model = next((m for m in network.modules() if can_checkpoint(m)), None)
     on = any(getattr(module, "gradient_checkpointing", False) for module in network.modules())
     if model is None or on or not activations:
         return 1.0
     switch_checkpointing(model, True)
     try:
-        checkpointed = activations_mb(network, task, examples, precision)
+        checkpointed = activations_mb(network, task, examples, precision, rows)
     finally:
         switch_checkpointing(model, False)
     blocks = max(1, sum(layer.name not in ("embeddings", "head") for layer in network.layers()))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from holdfast.contract.fit import FittedModel
 from holdfast.core.decisions import notify
@@ -35,6 +35,8 @@ ENGINES = ("local", "ray")
 
 class FitEngine(Protocol):
     """Runs jobs. The same jobs give the same results on every engine."""
+
+    is_parallel: ClassVar[bool]
 
     def run(
         self,
@@ -71,6 +73,8 @@ def make_engine(name: str, address: str | None = None) -> FitEngine:
 
 class LocalEngine:
     """The local engine: each fit uses all threads of the machine."""
+
+    is_parallel: ClassVar[bool] = False
 
     def run(
         self,

@@ -14,7 +14,7 @@ import pickle
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from holdfast._version import __version__
 from holdfast.core.decisions import notify
@@ -46,6 +46,8 @@ class RayFitEngine:
     ``RAY_ADDRESS`` names one, else one is started on this machine. ``processors`` and ``gpus`` are
     those of the cluster: a fit uses as many processors as it has threads, and a GPU if there are
     some. ``disconnect_after``: the process was not connected before, and disconnects at the end."""
+
+    is_parallel: ClassVar[bool] = True
 
     address: str | None
     processors: int

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.decisions import STARTING_ADAPTER
-from holdfast.core.discovery import path_exists, user_path
+from holdfast.core.discovery import missing_path_remedy, path_exists, suggest_name, user_path
 from holdfast.core.errors import ModelError
 from holdfast.core.input_errors import first_line, reading_errors, reason
 from holdfast.core.packaged_models import EMBEDDED, PACKAGED_MODELS, SMOLLM2
@@ -39,6 +39,7 @@ SMALL_FILES = ("*.json", "*.txt", "*.model", "*.spm", "README.md")
 HUB_TIMEOUT_S = 15
 COMMIT = re.compile("[0-9a-f]{40}")
 LONGEST_NAME = 4000  # characters; Linux takes paths of 4,095
+LONGEST_REASON = 120
 UNREACHABLE = "the hub is not reachable"
 REMOTE_CODE = "model.trust_remote_code"
 NAMES = (
@@ -210,7 +211,8 @@ def find_folder(name: str, revision: str | None) -> Path:
     if path_exists(path) and path.is_dir():
         return path
     if path_exists(path) or name.startswith((".", "~", "/")) or "\\" in name or name.count("/") > 1:
-        raise ModelError(name, "is not a folder", None, NAMES)
+        missing = "" if path_exists(path) else f"{missing_path_remedy(path, folders=True)} "
+        raise ModelError(name, "is not a folder", None, f"{missing}{NAMES}")
     return _download(name, revision)
 
 
@@ -265,15 +267,27 @@ def _hub_error(name: str, revision: str | None, error: Exception) -> ModelError:
         remedy = "Check the spelling. A private model needs a read token: HF_TOKEN=…"
     elif isinstance(error, (OSError, hub.LocalEntryNotFoundError)) or "onnect" in repr(error):
         rule = f"is not a folder and cannot be downloaded: {UNREACHABLE}"
-        value = first_line(error)[:120]
+        value = first_line(error).partition(". ")[0][:LONGEST_REASON]
         remedy = (
-            "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use "
-            "--model embedded."
+            "Connect to the network (unset HF_HUB_OFFLINE), name a local folder, or use a model "
+            f"that is on this machine. {suggest_name(name, [*PACKAGED_MODELS, *_cached_models()])}"
         )
     else:
         rule, value = "cannot be downloaded from the Hugging Face hub", reason(error)
         remedy = "Try again later, name a local folder, or use --model embedded."
     return ModelError(name, rule, value, remedy)
+
+
+def _cached_models() -> list[str]:
+    """The hub's models in the local cache."""
+    from huggingface_hub import constants, scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        repositories = scan_cache_dir(constants.HF_HUB_CACHE).repos
+    except (CacheNotFound, OSError):
+        return []
+    return [repository.repo_id for repository in repositories if repository.repo_type == "model"]
 
 
 def _remote_code(

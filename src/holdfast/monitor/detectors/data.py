@@ -299,8 +299,9 @@ def few_rows(history: History) -> Symptom | None:
     if not before > 0 or full <= rows:
         return None
     gain = 1 - after / before
-    is_solved = history.has_validation and history.valid[:, history.best].mean() < limits.SOLVED
-    if gain < limits.FEW_ROWS_GAIN or is_solved:
+    if gain < limits.FEW_ROWS_GAIN:
+        return None
+    if history.has_validation and history.valid[:, history.best].mean() < limits.SOLVED_LOSS:
         return None
     return Symptom(
         because=f"going from {rows} to {full} rows took {percent_phrase(gain)} off the loss of a "

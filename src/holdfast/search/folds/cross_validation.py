@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +60,7 @@ from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.folds.learning_curve import PHRASES, curve_block, parts_of_folds
 from holdfast.search.folds.scores import cv_block, fold_decision, folds_table
 from holdfast.search.job import FitResult, FitStore
-from holdfast.search.learner import make_engine
+from holdfast.search.learner import LocalEngine, make_engine
 from holdfast.split.folds import Fold, Folds, holdout_split, make_folds, time_folds
 from holdfast.split.strategies import SplitStrategy, majority_blocks
 from holdfast.tasks.labels.losses import label_matrix
@@ -69,6 +69,7 @@ from holdfast.training.task import Measurements
 
 if TYPE_CHECKING:
     from holdfast.core.events import Listener
+    from holdfast.search.learner import FitEngine
 
 
 Ages = npt.NDArray[np.float64]
@@ -215,8 +216,7 @@ class CrossValidation:
     repeats: int = 1
     nested: bool = False
     learning_curve: bool = False
-    engine: str = "local"
-    address: str | None = None
+    engine: FitEngine = field(default_factory=LocalEngine)
 
     @property
     def name(self) -> str:
@@ -286,17 +286,15 @@ def cross_validation_of(
 ) -> CrossValidation:
     """The procedure by the options, else the recipe, else the defaults.
 
-    Raises ``RecipeError`` for an unknown engine.
+    Raises ``RecipeError`` for an unknown engine, ``MachineError`` if Ray cannot be reached.
     """
-    make_engine(engine, address)
     cv = recipe.cv
     return CrossValidation(
         folds or cv.folds or FOLDS,
         repeats or cv.repeats,
         nested or cv.nested,
         learning_curve or cv.learning_curve,
-        engine,
-        address,
+        make_engine(engine, address),
     )
 
 
@@ -331,13 +329,18 @@ class FoldLearner:
     def blocks(self) -> Mapping[str, Any]:
         return self._blocks
 
+    @property
+    def fits(self) -> int:
+        """How many models are trained: of each fold and of all rows, each with its inner folds, and
+        those of a learning curve."""
+        return (len(self.fold_plan.folds) + 1) * (1 + self.learning.folds) + len(self._parts())
+
     def plan(self) -> Mapping[str, Any]:
         """The folds as they would be made."""
-        fits = 1 + self.learning.folds
         return {
             "rows": len(self.learning.everything),
             "how": self.fold_plan.how,
-            "fits": (len(self.fold_plan.folds) + 1) * fits + len(self._parts()),
+            "fits": self.fits,
             "folds": [
                 {
                     "fold": one.number,
@@ -361,8 +364,8 @@ class FoldLearner:
         parts = self._parts()
         rows = {**whole, **parts}
         summary = (
-            f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows; {len(rows)} fits, and "
-            "one on all rows"
+            f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows; {self.fits} fits, one "
+            "of them on all rows"
         )
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)
@@ -378,7 +381,7 @@ class FoldLearner:
 
         jobs = (fold.job(key, settings_of(key), key in parts) for key, fold in rows.items())
         store = FitStore(into.checkpoints if into else None, context.fingerprint)
-        engine = make_engine(self._asked.engine, self._asked.address)
+        engine = self._asked.engine
         by_key: dict[str, FitResult] = {}
         left = all_rows + sum(len(fold.train) for fold in rows.values())
         learned, seconds_spent = 0, 0.0
@@ -389,8 +392,7 @@ class FoldLearner:
             # Of stored fits too, which a resumed run does not repeat.
             seconds_spent += result.seconds
             if result.failed is None:
-                one_by_one = self._asked.engine == "local"
-                more = seconds_spent * left / learned if one_by_one else None
+                more = None if engine.is_parallel else seconds_spent * left / learned
                 part = PHRASES.get(fold.share, "")
                 notify(fold_decision(fold, result, len(plan.for_repeat(0)), part, more))
         pairs = [(fold, by_key[key]) for key, fold in whole.items()]

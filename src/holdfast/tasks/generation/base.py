@@ -17,6 +17,7 @@ from holdfast.contract.predictions import groups_of
 from holdfast.contract.run_folder import RECIPE, need_run
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
+from holdfast.core.metric_names import higher_is_better
 from holdfast.core.records import Estimate, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.metrics import TEXT_METRICS, Metric
@@ -43,7 +44,7 @@ def find_text_metric(name: str) -> Metric:
     ``samples.text_metric_of``).
     """
     if name in WATCHED:
-        return _criterion(name, WATCHED[name], float("inf"))
+        return _criterion(name, higher_is_better(name), float("inf"))
     if name in TEXT_METRICS or ".py:" in name:
         metric = find_written(name)
         return _criterion(metric.name, metric.higher_is_better, metric.high)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # The index that PyTorch's cross-entropy ignores by default.
 IGNORED = -100
-# What an evaluation of a generating task measures, and whether higher is better.
-WATCHED = {"token_loss": False, "perplexity": False, "token_accuracy": True}
+# What an evaluation of a generating task measures.
+WATCHED = ("token_loss", "perplexity", "token_accuracy")
 
 
 @dataclass(frozen=True, slots=True)

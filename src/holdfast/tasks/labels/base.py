@@ -25,6 +25,7 @@ from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
+from holdfast.core.metric_names import higher_is_better
 from holdfast.core.records import Decision, Floats, Ints, Scores
 from holdfast.data.table import Table
 from holdfast.methods.closed_form import HeadRefit
@@ -157,7 +158,8 @@ def find_metric(name: str) -> Metric:
     """Find a metric of text classification, whatever the labels are."""
     for watched in WATCHED.values():
         if name in watched and not name.startswith("f1_macro"):
-            return Metric(name, watched[name], 0.0, float("inf"), lambda outputs, classes: None)
+            higher = higher_is_better(name)
+            return Metric(name, higher, 0.0, float("inf"), lambda outputs, classes: None)
     return find_class_metric(name)
 
 
@@ -170,7 +172,7 @@ def check_metric(metric: Metric | None, label_kind: str) -> None:
         metric.name in WATCHED[label_kind] if label_kind in WATCHED else metric.name not in others
     )
     if not fits:
-        known = list(WATCHED.get(label_kind, {"accuracy": True, "f1_macro": True}))
+        known = list(WATCHED.get(label_kind, ("accuracy", "f1_macro")))
         raise RecipeError(
             "train.metric",
             f"is not available where data.label_kind is {label_kind}",

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from holdfast.data.table import Table
     from holdfast.training.task import ClassifierOutput
 
-# Name: whether higher is better; what every evaluation measures.
-WATCHED = {"f1_micro": True, "f1_macro": True, "exact_match": True}
+# What every evaluation measures.
+WATCHED = ("f1_micro", "f1_macro", "exact_match")
 
 
 def label_matrix(table: Table) -> npt.NDArray[np.float32]:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from holdfast.training.task import ClassifierOutput
 
-# Name: whether higher is better; what every evaluation measures.
-WATCHED = {"mae": False, "rmse": False, "r2": True, "spearman": True}
+# What every evaluation measures.
+WATCHED = ("mae", "rmse", "r2", "spearman")
 
 
 @dataclass(frozen=True, slots=True)

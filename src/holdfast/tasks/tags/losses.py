@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from holdfast.data.table import Table
     from holdfast.models.base import Network
 
-# What every evaluation measures, and whether higher is better.
-WATCHED = {"entity_f1": True, "accuracy": True}
+# What every evaluation measures.
+WATCHED = ("entity_f1", "accuracy")
 ENCODE_ROWS = 1024
 UNKNOWN = -1
 

@@ -23,6 +23,7 @@ from holdfast.contract.result import baseline_block, brief
 from holdfast.contract.run_folder import MODEL
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
+from holdfast.core.metric_names import higher_is_better
 from holdfast.core.records import Decision, Finding, Floats, Ints, Scores
 from holdfast.core.seeds import generator
 from holdfast.core.wording import percent_phrase
@@ -132,7 +133,7 @@ def make_task(
 def find_metric(name: str) -> Metric:
     """Find the metric that ``train.metric`` names: one that every evaluation measures."""
     if name in WATCHED:
-        return Metric(name, WATCHED[name], 0.0, 1.0, lambda outputs, classes: None)
+        return Metric(name, higher_is_better(name), 0.0, 1.0, lambda outputs, classes: None)
     raise RecipeError(
         "train.metric",
         "is not a metric of token-classification",
