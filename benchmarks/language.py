@@ -8,11 +8,12 @@ policy `adapt`.
     python benchmarks/language.py --part adapt --jobs 2
     python benchmarks/language.py --part "adapt small" --jobs 2
     python benchmarks/language.py --part "few rows" --jobs 2
+    python benchmarks/language.py --part lengths --jobs 2
 
 SmolLM2-135M-Instruct on instructions, summaries of dialogues, and passages of one novel: 100
 training rows (40 for faulty plans), 40 validation and 100 test rows of at most 256 tokens. The
 faulty plans are also run with full fine-tuning of a Llama of 4 million weights, and that model is
-trained on 40 rows with LoRA or in full ("few rows"). Every plan
+trained on 40 rows with LoRA or in full ("few rows"), and on 100 rows for more epochs. Every plan
 trains in batches of 8, for 3 epochs unless it says otherwise. The losses, by Transformers in
 float32, are those of the test targets and of 48 general passages (a rise: the model forgets). "TRL"
 and "Unsloth" are the LoRA settings that these document, trained by SFTTrainer.
@@ -52,8 +53,8 @@ from holdfast.models.loading.packaged import packaged_folder
 from holdfast.training.machine.machine import has_fast_bfloat16
 
 NAME = "language"
-SMALL, FEW = "adapt small", "few rows"
-PARTS = ("plans", "precision", "adapt", SMALL, FEW)
+SMALL, FEW, LENGTHS = "adapt small", "few rows", "lengths"
+PARTS = ("plans", "precision", "adapt", SMALL, FEW, LENGTHS)
 SETS = ("instructions", "dialogues", "novel")
 SIZES = {part: (40 if part in ("adapt", FEW) else 100, 40, 100) for part in PARTS}
 RANKS = (8, 16, 32)
@@ -90,6 +91,11 @@ FEW_ARMS = {
     **{f"full at {rate:g}": _ours(rate, None) for rate in (1e-4, 3e-4, 1e-3)},
 }
 FEW_SEEDS = (0, 1)
+# Of the small model in its default batches of 16; the first is the default.
+LENGTH_ARMS = {
+    f"{epochs} epochs": TaskArm("fit", {"train.epochs": epochs, "control.policy": "stop"})
+    for epochs in (5, 10, 20, 40)
+}
 # The five plans with the lowest test loss of the first seed, and the peers, again with two more
 # seeds.
 CONFIRMED = (
@@ -132,14 +138,15 @@ def cells(part: str = "") -> list[dict[str, Any]]:
         "precision": grid(part=["precision"], seed=PRECISION_SEEDS, data=SETS, arm=PRECISIONS),
         "adapt": grid(part=["adapt"], seed=[0], data=SETS[:2], fault=list(FAULTS), arm=POLICIES),
         FEW: grid(part=[FEW], seed=FEW_SEEDS, data=SETS, arm=[UNTRAINED, *FEW_ARMS]),
+        LENGTHS: grid(part=[LENGTHS], seed=FEW_SEEDS, data=SETS, arm=LENGTH_ARMS),
         SMALL: grid(part=[SMALL], seed=[0], data=SETS, fault=list(FAULTS), arm=POLICIES),
     }
     return found[part] if part else [cell for some in found.values() for cell in some]
 
 
 def arm_of(cell: Cell) -> TaskArm:
-    if cell["part"] in ("plans", FEW):
-        return (ARMS | FEW_ARMS)[cell["arm"]]
+    if cell["part"] in ("plans", FEW, LENGTHS):
+        return (ARMS | FEW_ARMS | LENGTH_ARMS)[cell["arm"]]
     key = "train.precision" if cell["part"] == "precision" else "control.policy"
     rate, rank = (SMALL_RATE, None) if cell["part"] == SMALL else (RATE, RANK)
     times, fault = FAULTS[cell.get("fault", "none")]
@@ -148,7 +155,7 @@ def arm_of(cell: Cell) -> TaskArm:
 
 def run_one(cell: Cell) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    small = cell["part"] in (SMALL, FEW)
+    small = cell["part"] in (SMALL, FEW, LENGTHS)
     model = cache_folder() / "llama" if small else packaged_folder(SMOLLM2)
     parts = MAKERS[cell["data"]](model, SIZES[cell["part"]], cell["seed"])
     return run_task_arm(arm_of(cell), cell["data"], model, parts, seed=cell["seed"], threads=1)
@@ -259,6 +266,7 @@ CLAIM = Claim(
         lambda lines: _policies(lines, "adapt", "SmolLM2-135M-Instruct"),
         lambda lines: _policies(lines, SMALL, "a Llama of 4 million weights"),
         table({"arm": "Plan"}, COLUMNS, "Few rows, a Llama of 4 million weights", part=FEW),
+        table({"arm": "Plan"}, COLUMNS, "100 rows, a Llama of 4 million weights", part=LENGTHS),
         lambda lines: table({"part": "Part"}, EFFORT, "Effort")(
             [one for one in lines if one.get("command_s") is not None]
         ),

@@ -83,14 +83,16 @@ def run_one(cell: Cell) -> dict[str, Any]:
     truth = true_gains(data)
     result: dict[str, Any] = {}
     for name in told:
-        gain = told[name]["gain"]
+        gain, values = told[name]["gain"], told[name]["values"]
+        has_interval = gain["low"] is not None
         result |= {
+            f"{name}_values": values,
             f"{name}_truth": truth[name],
             f"{name}_gain": gain["value"],
             f"{name}_low": gain["low"],
             f"{name}_high": gain["high"],
             f"{name}_told": told[name]["told"],
-            f"{name}_held": gain["low"] <= truth[name] <= gain["high"],
+            f"{name}_held": gain["low"] <= truth[name] <= gain["high"] if has_interval else None,
         }
     return result
 

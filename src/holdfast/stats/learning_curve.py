@@ -11,6 +11,9 @@ the rows:
 Student's t has the ``group_freedom`` of the rows' groups. r₀ and s are those of other data sets,
 because one curve says little of them; κ widens Σ for the training rows, which are one draw. The
 interval has the quantiles of g₃, and ĝ₃ = r₀ ĝ₂.
+
+The form has r < 1. Where d₂ is significantly larger than d₁ the curve gets steeper, for example
+because fits on few rows end before they have learnt; then nothing is foretold.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from holdfast.stats.paired_tests import by_groups
 RATIO, RATIO_SPREAD, WIDENED = 0.6, 0.5, 3.0
 # Four groups do not show how the two gains vary together.
 FEWEST_UNITS = 5
+STEEPER = "the second doubling of the rows brought more than the first"
 # Nodes of the Gauss-Hermite rule over log r.
 NODES = 31
 
@@ -54,7 +58,7 @@ def foretell(scores: Floats, groups: Ints, level: float = 0.95) -> Doubling:
     ``groups`` [m] with a quarter, half and all of the training rows.
 
     With fewer than ``FEWEST_UNITS`` groups, or no difference between the scores of any row, there
-    is no interval.
+    is no interval; where the second gain is significantly larger than the first, no gain either.
     """
     first, second = scores[1] - scores[0], scores[2] - scores[1]
     seen = float(first.mean()), float(second.mean())
@@ -65,11 +69,15 @@ def foretell(scores: Floats, groups: Ints, level: float = 0.95) -> Doubling:
         return Doubling(
             Estimate(RATIO * seen[1], why="too few rows or groups for an interval"), seen
         )
+    freedom = group_freedom(np.unique(groups, return_counts=True)[1])
+    contrast = np.array([-1.0, 1.0])
+    steeper = float(contrast @ seen) / math.sqrt(WIDENED * float(contrast @ covariance @ contrast))
+    if steeper > stats.t.ppf((1 + level) / 2, freedom):
+        return Doubling(Estimate(None, why=STEEPER), seen)
     weights, precision = np.array([1 / RATIO, 1.0]), np.linalg.inv(covariance)
     certain = float(weights @ precision @ weights)
     half = float(weights @ precision @ np.array(seen)) / certain
     error = math.sqrt(WIDENED / certain)
-    freedom = group_freedom(np.unique(groups, return_counts=True)[1])
     low, high = (
         _quantile(_distribution(half, error, freedom), p, 100 * (abs(half) + error))
         for p in ((1 - level) / 2, (1 + level) / 2)

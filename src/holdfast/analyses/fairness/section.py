@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from holdfast.core.wording import about
+from holdfast.core.wording import about, count_phrase
 from holdfast.report.document import Cell, Details, Document, DocumentTable, Items, Passage, Piece
 from holdfast.report.numbers import count, estimate, first_two, interval, number, points, sentence
 from holdfast.report.run_files import RunFiles
@@ -166,8 +166,9 @@ def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
         for one in groups["small"]
     ]
     lines += [
-        f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive"
-        + _more(one, "test rows would decide on a change of 2 points")
+        f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive on "
+        f"{count_phrase(one['rows'], 'changed test row')}"
+        + _more(one, "would decide on a change of 2 points")
         for one in axes
         if one["status"] == "undecided"
     ]

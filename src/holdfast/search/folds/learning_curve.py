@@ -103,8 +103,10 @@ def _measure(name: str, scores: Mapping[float, Floats], groups: Ints) -> dict[st
 
 def _moved(value: float, gain: Estimate, sign: float) -> Estimate:
     """The score after a gain: lower for a loss."""
-    if gain.value is None or gain.low is None or gain.high is None:
-        return replace(gain, value=value + sign * (gain.value or 0.0))
+    if gain.value is None:
+        return gain
+    if gain.low is None or gain.high is None:
+        return replace(gain, value=value + sign * gain.value)
     ends = sorted((value + sign * gain.low, value + sign * gain.high))
     return Estimate(value + sign * gain.value, ends[0], ends[1], gain.level)
 
