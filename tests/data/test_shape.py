@@ -101,7 +101,7 @@ def test_preferences_are_no_classes(tmp_path: Path, columns: dict[str, Any], way
 
 def test_judged_answers_are_neither_classes_nor_answers(tmp_path: Path) -> None:
     columns = {"prompt": text, "completion": short, "label": lambda n: n % 2 == 0}
-    with pytest.raises(DataError, match="judged answers") as caught:
+    with pytest.raises(DataError, match="unpaired preference data") as caught:
         shape(tmp_path, columns)
     assert "--text completion --label label" in caught.value.remedy
     assert shape(tmp_path, columns, text=["completion"], label="label").form == "classes"

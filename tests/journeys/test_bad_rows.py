@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[Callable[[int], Row], str, str]] = {
                 {"role": "assistant", "content": text(n)},
             ]
         },
-        "in row 0 a part of the type 'image' has no text",
+        "in row 0 a part of type 'image' has no text",
         "role",
     ),
     "instructions without answers": (

@@ -114,7 +114,7 @@ def test_texts_that_contradict_the_loss_leave_it_undecided(
     assert block["verdict"] == verdict
     assert words in block["because"]
     direction = "better" if better_texts > 0 else "worse"
-    stated = f", but its generated texts are {direction} in ROUGE-L than those of the base model by"
+    stated = f", but its generated texts are {direction} in ROUGE-L than those of the base model ("
     assert (stated in block["because"]) == (verdict == "undecided")
     assert block["more_rows"] is None
 

@@ -207,7 +207,7 @@ class Command(typer.core.TyperCommand):
                 )
                 raise RecipeError(
                     extra[1],
-                    f"is more than holdfast {self.name} takes",
+                    f"is one argument more than holdfast {self.name} takes",
                     None,
                     f"{several} Put a path with spaces in quotes.",
                 ) from None

@@ -43,12 +43,12 @@ OTHER_LIBRARY_ARGUMENTS: Mapping[str, str] = {
     "chat_template_path": "data.template",
     "dataset_text_field": "data.text",
     "full_finetuning": "model.adapter.kind=none",
-    "warmup_steps": "train.warmup_ratio",
+    "warmup_steps": "train.warmup_ratio (a share of the steps, not their number)",
     "eval_steps": "train.evaluations (the number of evaluations, not the steps between them)",
 }
 NEEDLESS_ARGUMENTS = {
     "assistant_only_loss": "Leave it out: the loss of chats covers the answers only.",
-    "completion_only_loss": "Leave it out: the loss covers the answers, of plain text all tokens.",
+    "completion_only_loss": "Leave it out: the loss covers answers, or all tokens of plain text.",
 }
 
 

@@ -33,7 +33,7 @@ from holdfast.stats.paired_tests import by_groups
 RATIO, RATIO_SPREAD, WIDENED = 0.6, 0.5, 3.0
 # Four groups do not show how the two gains vary together.
 FEWEST_UNITS = 5
-STEEPER = "the second doubling of the rows brought more than the first"
+STEEPER = "the second doubling of the rows gained more than the first"
 # Nodes of the Gauss-Hermite rule over log r.
 NODES = 31
 

@@ -37,7 +37,7 @@ def silent_token_checks(findings: Sequence[Finding], checked: int, rows: int) ->
     return Decision(
         "checks of tokens and labels without a finding",
         ", ".join(one.name for one in CHECKS if one.name not in found) or "none",
-        f"of {checked:,} of {count_phrase(rows, 'row')}",
+        f"{checked:,} of {count_phrase(rows, 'row')} were checked",
         prominent=True,
     )
 

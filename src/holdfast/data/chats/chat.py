@@ -247,7 +247,7 @@ class _Reader:
     def _nothing(self) -> DataError:
         fault, tally = max(self.faults.items(), key=lambda item: item[1].count)
         chats = 'Write chats as [{"role": "user", "content": …}, {"role": "assistant", …}]'
-        joined = "Join turns of one role that follow each other, and put system turns first"
+        joined = "Merge consecutive turns of the same role, and put the one system turn first"
         remedy = {EMPTY_TEXT: "Add texts", ROLE_ORDER: joined}.get(fault, chats)
         return DataError(
             f"{self.raw.source}, column {', '.join(map(repr, self.columns.text))}",

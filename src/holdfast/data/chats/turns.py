@@ -107,14 +107,14 @@ def unreadable_turn(value: object) -> str | None:
         role = item.get("role", item.get("from"))
         if str(role).strip().lower() not in ROLES:
             known = ", ".join(dict.fromkeys(ROLES.values()))
-            return f"the role {role!r} is unknown (known: {known}, and their usual other names)"
+            return f"the role {role!r} is unknown (known: {known}, and common aliases)"
         parts = item.get("content", item.get("value", item.get("text")))
         kinds = [
             part.get("type")
             for part in (parts if isinstance(parts, list) else ())
             if isinstance(part, dict) and not isinstance(part.get("text"), str)
         ]
-        return f"a part of the type {kinds[0]!r} has no text" if kinds else "a content is no text"
+        return f"a part of type {kinds[0]!r} has no text" if kinds else "the content is not text"
     return None
 
 

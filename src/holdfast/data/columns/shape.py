@@ -82,7 +82,7 @@ def detect_shape(
     if lower.keys() >= set(JUDGED) and profiles[lower["label"]].distinct <= 2:
         raise DataError(
             raw.source,
-            "holds judged answers: prompts, completions, and labels that say which are good",
+            "has unpaired preference data: prompts, completions, and labels of which are good",
             ", ".join(raw.names),
             "Holdfast fine-tunes on answers, not on preferences. Keep the rows with good answers, "
             "and use --task causal-lm --text prompt --label completion. If the label is a class to "

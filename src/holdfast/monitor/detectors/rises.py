@@ -90,14 +90,14 @@ def is_overfit(history: History) -> bool:
 
 
 def rise_words(history: History) -> str:
-    """``the validation loss is 1.204 above its best at step 40 (test over all evaluations,
-    p = 0.003)``, by the raw loss where that rose."""
+    """``the validation loss is 1.204 above its lowest value (step 40; test over all
+    evaluations, p = 0.003)``, by the raw loss where that rose."""
     if history.raw_has_risen:
         name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
     else:
         name, value, step = history.loss_name, history.above_best.value, history.best
     p = p_value_phrase(rise_p(history), OVER_EVALUATIONS)
-    return f"{name} is {value:.3f} above its best at step {history.steps[step]} ({p})"
+    return f"{name} is {value:.3f} above its lowest value (step {history.steps[step]}; {p})"
 
 
 def rise_p(history: History) -> float:

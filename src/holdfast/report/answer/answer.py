@@ -154,7 +154,7 @@ def _out_of_fold(result: Block, score: Headline, is_stated: bool) -> str:
         compared = f"; {PHRASES['linear probe']}{figure}{difference}"
     return (
         f" Out-of-fold {metric_words(score.name)} on the {valid['n']:,} rows outside the test set, "
-        f"which also chose the checkpoint: {value} (95 % CI {ends}){compared}."
+        f"by which the checkpoint was chosen too: {value} (95 % CI {ends}){compared}."
     )
 
 

@@ -269,7 +269,7 @@ def compared_baseline(result: Mapping[str, Any]) -> str:
 def cheaper_text(other: str) -> str:
     """That the baseline ``other`` costs less, and the setting that trains it, if there is one."""
     if other == PHRASES["linear probe"]:
-        return f"The {other} costs less: --set model.freeze=backbone trains it alone."
+        return f"The {other} costs less: --set model.freeze=backbone trains only the last layer."
     return f"The {other} costs less."
 
 

@@ -92,7 +92,7 @@ def curve_sentence(curve: Mapping[str, Any]) -> str:
     values = " / ".join(number(value, name) for value in one["values"])
     text = f"{metric_name(name)} with {sizes} rows: {values}."
     if gain.value is None or gain.low is None or gain.high is None:
-        return f"{text} The gain of twice the rows is unknown: {gain.why}."
+        return f"{text} The gain from twice the rows cannot be estimated: {gain.why}."
     is_share, twice = name == "accuracy", count(curve["next"])
     ends = (signed(100 * end) if is_share else signed(end, "+.3f") for end in (gain.low, gain.high))
     value = f"{signed(100 * gain.value)} points" if is_share else signed(gain.value, "+.3f")

@@ -134,8 +134,8 @@ def facts(run: RunFiles) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
 
 ADAPTER_COMMENT = (
     "# pip install transformers peft\n"
-    "# The base model is read from where model/adapter_config.json says. For a folder without\n"
-    "# the adapter, which loads on any machine: holdfast export RUN --to merged\n"
+    "# The base model is loaded from the path in model/adapter_config.json. For a merged model\n"
+    "# that loads on any machine: holdfast export RUN --to merged\n"
 )
 
 

@@ -364,8 +364,8 @@ class FoldLearner:
         parts = self._parts()
         rows = {**whole, **parts}
         summary = (
-            f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows; {self.fits} fits, one "
-            "of them on all rows"
+            f"{len(plan.for_repeat(0))} folds of {len(context.rows):,} rows in all; {self.fits} "
+            "fits, one of them on all rows"
         )
         decision = Decision("cross-validation", summary, plan.how, prominent=True)
         notify(decision)

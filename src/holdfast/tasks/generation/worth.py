@@ -210,8 +210,9 @@ def _texts_sentence(texts: Mapping[str, Any], verdicts: Mapping[str, str]) -> st
             limits = ""
             if gap["low"] is not None:
                 ends = (signed(gap[end], "+.3f") for end in ("low", "high"))
-                limits = " (95 % CI {} to {})".format(*ends)
-            named.append(f"those of {called} by {signed(gap['value'], '+.3f')}{limits}")
+                limits = ", 95 % CI {} to {}".format(*ends)
+            difference = signed(gap["value"], "+.3f")
+            named.append(f"those of {called} (difference {difference}{limits})")
         if named:
             listed = " and ".join(named)
             sentences.append(f"its generated texts are {verdict} in {metric} than {listed}")

@@ -64,9 +64,9 @@ _SERIOUS_CUT_SHARE = 0.05
 )
 def truncated_texts(view: Tokenized) -> CheckResult | None:
     """Counts the texts with more tokens than the model's limit, and the share of all tokens that is
-    truncated. Chats count with their answers, as they are trained; plain texts of a language model
-    are cut into blocks, and never truncated. It is a warning from 5 % of the rows on. Score: the
-    share of the rows."""
+    truncated. The length of a chat includes its answers, as in training; plain texts of a language
+    model are split into blocks and never truncated. It is a warning from 5 % of the rows on. Score:
+    the share of the rows."""
     lengths = view.trained_lengths
     over = np.flatnonzero(lengths > view.limit)
     if not len(over):
