@@ -58,7 +58,7 @@ def test_an_audit_names_the_checks_of_tokens_that_found_nothing(
     names = set(silent.chosen.split(", "))
     assert {"answers_cut", "end_missing", "turns_lost", "prompt_trained"} <= names
     assert "foreign_template" not in names
-    assert silent.because == "of 20 of 20 rows"
+    assert silent.because == "20 of 20 rows were checked"
 
 
 def test_sound_chats_have_no_fault(findings_of: Callable[..., dict[str, Finding]]) -> None:
