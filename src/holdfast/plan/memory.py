@@ -51,7 +51,7 @@ LORA_SHARE, HALF = 0.02, 0.55
 STEP_ON_CPU, STEP_ON_GPU = 1.75, 1.2
 # Beyond this factor the run is refused; below it the estimate may be off, so it may be tried.
 CLEAR_EXCESS = 1.25
-# The estimate can be a fifth too low, as backward passes need memory of their own.
+# The estimate can be a fifth too low (``benchmarks/foretold.py``).
 MARGIN = 1.2
 
 
