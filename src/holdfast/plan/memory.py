@@ -48,7 +48,7 @@ LORA_SHARE, HALF = 0.02, 0.55
 # What a step takes for each byte that its forward pass keeps: gradients of activations, and freed
 # memory that no later tensor fits into. On a CPU measured with MiniLM and SmolLM2
 # (``benchmarks/foretold.py``), on a GPU not.
-STEP_ON_CPU, STEP_ON_GPU = 1.75, 1.2
+STEP_ON_CPU, STEP_ON_GPU = 1.6, 1.2
 # Beyond this factor the run is refused; below it the estimate may be off, so it may be tried.
 CLEAR_EXCESS = 1.25
 # The estimate can be a fifth too low (``benchmarks/foretold.py``).
