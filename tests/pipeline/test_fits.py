@@ -26,10 +26,10 @@ from holdfast.monitor.remedies import MOST_VALID
 from holdfast.plan import defaults
 from holdfast.plan.memory import (
     STEP_ON_CPU,
-    _kept_mb,
     activations_mb,
     check_fit,
     estimate,
+    kept_mb,
     refuse_clearly_too_large,
 )
 from holdfast.prepare.model import prepare_divided
@@ -158,8 +158,9 @@ def test_what_does_not_learn_needs_no_gradient_and_fewer_activations(make: Make)
 
 
 def test_activations_grow_with_the_rows_of_a_piece_and_not_with_accumulation(make: Make) -> None:
-    one = need_of(make("train.batch_size=4")).activations
-    assert need_of(make("train.batch_size=16")).activations == pytest.approx(4 * one, rel=0.01)
+    one, two, four = (need_of(make(f"train.batch_size={k}")).activations for k in (4, 8, 16))
+    assert four - two == pytest.approx(2 * (two - one))
+    assert four == pytest.approx(4 * one, rel=0.01)
     assert need_of(make("train.batch_size=4", "train.accumulate=4")).activations == (
         pytest.approx(one)
     )
@@ -203,7 +204,7 @@ def test_copies_of_weights_in_bfloat16_are_counted_once(make: Make) -> None:
     ready = make()
     order = np.argsort(-np.asarray(ready.train.lengths), kind="stable")
     of = (ready.loaded.network, ready.task, ready.train, "bfloat16")
-    assert activations_mb(*of, 8) == pytest.approx(_kept_mb(*of, order[:8]), rel=0.02)
+    assert activations_mb(*of, 8) == pytest.approx(kept_mb(*of, order[:8]), rel=0.02)
     assert activations_mb(*of, 8) < 0.9 * 8 * activations_mb(*of, 1)
 
 

@@ -214,13 +214,13 @@ def activations_mb(
     """
     lengths = np.asarray(examples.lengths)
     order = np.argsort(-lengths, kind="stable")
-    one = _kept_mb(network, task, examples, precision, order[:1])
+    one = kept_mb(network, task, examples, precision, order[:1])
     if rows == 1 or len(order) == 1 or int(lengths.max()) > LONG_ROW_TOKENS:
         return rows * one
-    return one + (rows - 1) * (_kept_mb(network, task, examples, precision, order[:2]) - one)
+    return one + (rows - 1) * (kept_mb(network, task, examples, precision, order[:2]) - one)
 
 
-def _kept_mb(
+def kept_mb(
     network: Network, task: TrainingTask, examples: Examples, precision: str, rows: Ints
 ) -> float:
     """MB that autograd keeps in one forward pass of these rows."""
