@@ -80,7 +80,7 @@ def test_both_models_answer_as_transformers_does_and_remember_their_own_words(
     import transformers as hf
 
     tokenizer = hf.AutoTokenizer.from_pretrained(run / "model")
-    talk = public.chat(run, tokens=12)
+    talk = public.chat(run, max_tokens=12)
     first, second = talk.ask("red blue?"), talk.ask("new old?")
     for model, said in (
         (run / "model", [first.answer, second.answer]),
@@ -123,21 +123,21 @@ def test_a_system_turn_comes_first_and_stays(run: Path, tiny_llama: Path, holdfa
     import transformers as hf
 
     tokenizer = hf.AutoTokenizer.from_pretrained(run / "model")
-    talk = public.chat(run, tokens=6, system="Be brief.")
+    talk = public.chat(run, max_tokens=6, system="Be brief.")
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "red blue?"}]
     for _ in range(2):
         reply = talk.ask("red blue?")
         assert reply.answer == greedy(run / "model", tokenizer, turns, 6)
         assert reply.start == greedy(tiny_llama, tokenizer, turns, 6)
         talk.reset()
-    given = ("--system", "Be brief.", "--message", "red blue?", "--tokens", 6)
+    given = ("--system", "Be brief.", "--message", "red blue?", "--max-tokens", 6)
     assert holdfast("chat", run, *given).out.strip() == reply.answer
 
 
 def test_lines_are_messages_and_answers_are_those_of_predict(
     run: Path, holdfast: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predicted = holdfast("chat", run, "--message", "red blue?", "--json", "--tokens", "9")
+    predicted = holdfast("chat", run, "--message", "red blue?", "--json", "--max-tokens", "9")
     assert predicted.code == 0
     (line,) = [json.loads(one) for one in predicted.out.splitlines()]
     assert set(line) == {"message", "answer"}
@@ -149,7 +149,7 @@ def test_lines_are_messages_and_answers_are_those_of_predict(
             return False
 
     monkeypatch.setattr(sys, "stdin", Piped())
-    done = holdfast("chat", run, "--json", "--tokens", "9", "--start")
+    done = holdfast("chat", run, "--json", "--max-tokens", "9", "--start")
     made = [json.loads(one) for one in done.out.splitlines()]
     assert [one["message"] for one in made] == ["red blue?", "new old?"]
     assert made[0]["answer"] == line["answer"]
@@ -184,7 +184,7 @@ def test_a_start_model_that_is_gone_is_told_and_the_talk_goes_on(
 
 
 def test_earlier_messages_that_no_longer_fit_are_counted(run: Path) -> None:
-    talk = public.chat(run, start=False, tokens=100)
+    talk = public.chat(run, start=False, max_tokens=100)
     talk.ask("x" * 60)
     assert talk.ask("y" * 60).forgotten == 1
 
@@ -246,7 +246,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(run: Path) -> Iterator[Terminal]:
-    made = Terminal(run, "--tokens", 100)
+    made = Terminal(run, "--max-tokens", 100)
     yield made
     made.process.kill()
     made.process.wait()
@@ -291,7 +291,7 @@ def test_a_person_talks_at_a_terminal(terminal: Terminal, tmp_path: Path) -> Non
     [
         ["--seed", 2**70],
         ["--seed", -1],
-        ["--tokens", 10**9],
+        ["--max-tokens", 10**9],
         ["--temperature", -1],
         ["--temperature", "nan"],
     ],
@@ -304,14 +304,14 @@ def test_a_manner_that_is_none_is_refused(arguments: list[Any], holdfast: Any, r
 
 def test_almost_no_temperature_takes_the_likeliest_word(run: Path) -> None:
     """A quotient by it is infinite."""
-    cold = public.chat(run, start=False, tokens=5, temperature=1e-300)
-    sure = public.chat(run, start=False, tokens=5)
+    cold = public.chat(run, start=False, max_tokens=5, temperature=1e-300)
+    sure = public.chat(run, start=False, max_tokens=5)
     assert cold.ask("red blue?").answer == sure.ask("red blue?").answer
 
 
 @pytest.mark.slow
 def test_a_mark_before_the_first_line_is_no_part_of_it(shell: Any, run: Path) -> None:
-    done = shell("chat", run, "--json", "--tokens", 2, cwd=run, text="\ufeffred?\r\n")
+    done = shell("chat", run, "--json", "--max-tokens", 2, cwd=run, text="\ufeffred?\r\n")
     assert done.code == 0
     assert json.loads(done.out)["message"] == "red?"
 
@@ -340,7 +340,7 @@ def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.Mo
     end = signal.getsignal(signal.SIGTERM)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        _chat_loop(public.chat(run, start=False, tokens=5))
+        _chat_loop(public.chat(run, start=False, max_tokens=5))
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is not end
     finally:
@@ -351,7 +351,7 @@ def test_a_hangup_that_is_ignored_ends_no_talk(run: Path, monkeypatch: pytest.Mo
 def test_an_interrupt_stops_an_answer_and_not_the_talk(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    talk = public.chat(run, start=True, tokens=50)
+    talk = public.chat(run, start=True, max_tokens=50)
     pieces: list[str] = []
 
     def enough(text: str) -> None:

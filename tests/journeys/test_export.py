@@ -225,10 +225,13 @@ def test_what_cannot_be_done_is_told_before_any_work(
 @pytest.fixture(scope="module")
 def chat(merging_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a language model with an adapter."""
+    return run_of_chats(tmp_path_factory.mktemp("chat"), merging_llama, "lora")
+
+
+def run_of_chats(folder: Path, model: Path, adapter: str) -> Path:
     from holdfast.pipeline.main import train
     from holdfast.recipe import Recipe, override
 
-    folder = tmp_path_factory.mktemp("chat")
     turns = [(f"say {i}", f"ok {i}") for i in range(30)]
     rows = [
         {"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]}
@@ -237,9 +240,9 @@ def chat(merging_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "chat.jsonl").write_text("\n".join(map(json.dumps, rows)))
     settings = [
         f"data.path={folder / 'chat.jsonl'}",
-        f"model.name={merging_llama}",
+        f"model.name={model}",
         "data.template=chatml",
-        "model.adapter.kind=lora",
+        f"model.adapter.kind={adapter}",
         "train.max_steps=2",
         "generate.rows=0",
     ]
@@ -276,7 +279,7 @@ def test_a_language_model_with_8_bit_weights_tells_what_they_cost(
     assert 0 < cost["kl"] < 0.01
     assert 0.9 < cost["same_top"] <= 1
     assert cost["tokens"] > 100
-    assert f"{cost['kl']:.4f} nats" in (tmp_path / "q8" / "README.md").read_text("utf-8")
+    assert f"{cost['kl']:.2g} nats" in (tmp_path / "q8" / "README.md").read_text("utf-8")
     full = holdfast("export", chat, "--to", "gguf", "--out", tmp_path / "full")
     assert full.code == 0, full.err
     small, large = ((tmp_path / one / "model.gguf").stat().st_size for one in ("q8", "full"))
@@ -309,6 +312,42 @@ def test_a_merged_model_is_the_base_model_with_its_adapter(
     again = holdfast("export", chat, "--to", "merged", "--int8", "--out", tmp_path / "no")
     assert again.code == 2
     assert "--to gguf and --int8" in again.err
+
+
+@pytest.mark.slow
+def test_a_merged_model_in_bfloat16_tells_what_rounding_changes(
+    holdfast: Any, chat: Path, merging_llama: Path, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    folders = {name: tmp_path / name for name in ("float32", "bfloat16")}
+    options = {"float32": (), "bfloat16": ("--bfloat16",)}
+    for name, folder in folders.items():
+        done = holdfast("export", chat, "--to", "merged", *options[name], "--out", folder)
+        assert done.code == 0, done.err
+    exact, rounded = (load_file(folder / "model.safetensors") for folder in folders.values())
+    assert exact.keys() == rounded.keys()
+    for name, weight in exact.items():
+        assert torch.equal(rounded[name], weight.to(torch.bfloat16)), name
+    facts = json.loads((folders["bfloat16"] / "export.json").read_text())
+    assert facts["precision"] == "bfloat16"
+    assert facts["max_logit_gap"] <= 1e-4
+    assert 0 < facts["quantization"]["kl"] < 1e-3
+    assert "with bfloat16 weights" in done.out
+    assert "llama-quantize" not in done.out
+    wrong = holdfast("export", chat, "--to", "gguf", "--bfloat16", "--out", tmp_path / "no")
+    assert wrong.code == 2
+    assert "--bfloat16: is for merged, not for gguf" in " ".join(wrong.err.split())
+    # Without an adapter, a float32 export would be a copy of the run's model folder.
+    plain = run_of_chats(tmp_path, merging_llama, "none")
+    copied = holdfast("export", plain, "--to", "merged", "--out", tmp_path / "copied")
+    assert copied.code == 2
+    assert "--bfloat16" in copied.err
+    half = holdfast("export", plain, "--to", "merged", "--bfloat16", "--out", tmp_path / "half")
+    assert half.code == 0, half.err
+    for name, weight in load_file(tmp_path / "half" / "model.safetensors").items():
+        whole = load_file(plain / "model" / "model.safetensors")[name]
+        assert torch.equal(weight, whole.to(torch.bfloat16)), name
 
 
 def test_what_is_asked_is_pushed_with_its_card_and_nothing_else(

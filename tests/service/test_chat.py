@@ -304,7 +304,7 @@ def test_a_drawn_answer_is_that_of_chat_whoever_else_is_answered(
     open_chats: Callable[..., Chats], run: Path
 ) -> None:
     chats = open_chats()
-    talk = Talk.of(run, ChatOptions(new_tokens=20, temperature=0.9, seed=7), start=False)
+    talk = Talk.of(run, ChatOptions(max_tokens=20, temperature=0.9, seed=7), start=False)
     drawn = {"temperature": 0.9, "seed": 7, "max_tokens": 20}
     with asking(chats) as ask:
         among = ask(*[user(text, temperature=1.0) for text in ASKED], user(ASKED[0], **drawn))[-1]
@@ -863,7 +863,7 @@ def test_a_learnt_prompt_is_written_after_as_chat_does(
     finally:
         chats.drain()
     assert chats.decisions[0].chosen == "in turns"
-    talks = [Talk.of(run, ChatOptions(new_tokens=9), start=False) for _ in ASKED[:3]]
+    talks = [Talk.of(run, ChatOptions(max_tokens=9), start=False) for _ in ASKED[:3]]
     assert [said(a) for a in answers] == [
         talk.ask(text).answer for talk, text in zip(talks, ASKED[:3], strict=True)
     ]

@@ -196,8 +196,8 @@ def _train(
                     fitted = judge_with_texts(fitted)
                 findings = find_all(run, fitted, saved)
                 return_freed_memory()
-                with stage("scoring the test rows"):
-                    test = divided.splits.test
+                test = divided.splits.test
+                with stage("scoring the test rows" if len(test) else "scoring"):
                     scored = score_once(run, fitted, test, saved, folder.opened_before, outer)
                 scored = confirm_all(findings, scored)
             save_evaluations(run, fitted)

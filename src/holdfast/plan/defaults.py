@@ -145,7 +145,7 @@ DEFAULTS_TABLE = (
     Default("t5", None, 0, 4, 16, 1e-4, "T5 learns at higher learning rates, 1910.10683"),
     Default("seq2seq", 1000, 0, 10, 8, 3e-5, "common values, 1910.13461"),
     Default("seq2seq", None, 0, 4, 16, 3e-5, "common values, 1910.13461"),
-    Default("small decoder", 1000, 0, 5, 16, 3e-4, "common values, not measured"),
+    Default("small decoder", 1000, 0, 20, 16, 3e-4, "benchmarks/language.py at 100 rows", True),
     Default("small decoder", None, 0, 3, 16, 3e-4, "common values, not measured"),
     Default("base decoder", None, 0, 3, 16, 1e-4, "common values, not measured"),
     Default("large decoder", None, 0, 3, 16, 2e-5, "the learning rate of 2307.09288"),

@@ -17,7 +17,7 @@ def chat(
     run: str | Path | TrainedRun,
     *,
     start: bool = True,
-    tokens: int | None = None,
+    max_tokens: int | None = None,
     temperature: float = 0.0,
     seed: int = 0,
     system: str = "",
@@ -30,4 +30,4 @@ def chat(
     """
     from holdfast.plugins.chat.talk import ChatOptions, Talk
 
-    return Talk.of(run_folder(run), ChatOptions(tokens, temperature, seed, system), start=start)
+    return Talk.of(run_folder(run), ChatOptions(max_tokens, temperature, seed, system), start=start)

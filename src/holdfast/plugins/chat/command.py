@@ -46,7 +46,7 @@ DOCUMENT = record(
 class AnswerOptions:
     """How answers are generated."""
 
-    tokens: Annotated[
+    max_tokens: Annotated[
         int | None, typer.Option(min=1, help="Maximum new tokens (default: the run's, else 128).")
     ] = None
     temperature: Annotated[

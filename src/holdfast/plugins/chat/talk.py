@@ -34,20 +34,20 @@ MAX_TOKENS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """How answers are generated: at most ``new_tokens`` each (``None``: the run's setting);
+    """How answers are generated: at most ``max_tokens`` each (``None``: the run's setting);
     greedily, or sampled at a ``temperature`` above 0 with the ``seed``; after a ``system`` turn
     with that text. Raises ``RecipeError`` for an invalid value."""
 
-    new_tokens: int | None = None
+    max_tokens: int | None = None
     temperature: float = 0.0
     seed: int = 0
     system: str = ""
 
     def __post_init__(self) -> None:
-        if self.new_tokens is not None and not 1 <= self.new_tokens <= MAX_TOKENS:
+        if self.max_tokens is not None and not 1 <= self.max_tokens <= MAX_TOKENS:
             rule = f"must be from 1 to {MAX_TOKENS:,}"
             raise RecipeError(
-                "--tokens", rule, self.new_tokens, "Give the maximum number of new tokens."
+                "--max-tokens", rule, self.max_tokens, "Give the maximum number of new tokens."
             )
         # Also refuses NaN.
         if not self.temperature >= 0:
@@ -98,7 +98,7 @@ class Speaker(ABC):
     def answer(self, message: str, options: ChatOptions, on_text: OnText) -> tuple[str, int]:
         """The answer, passed on piece by piece as it is generated, and how many earlier messages no
         longer fit. The conversation keeps it, also where it was interrupted."""
-        max_new_tokens = options.new_tokens or self.recipe.generate.max_new_tokens
+        max_new_tokens = options.max_tokens or self.recipe.generate.max_new_tokens
         prompt = self.make_prompt(message, max_new_tokens)
         streamed = _StreamedText(on_text, prompt.end_text)
         try:

@@ -18,6 +18,7 @@ def export(
     to: str,
     *,
     int8: bool = False,
+    bfloat16: bool = False,
     push: str | None = None,
     space: bool = False,
     out: str | Path | None = None,
@@ -31,7 +32,8 @@ def export(
     Parameters
     ----------
     run : a finished run, or its folder.
-    to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` (language models).
+    to : ``onnx`` or ``openvino`` (classifiers and taggers), ``gguf`` or ``merged`` (language
+        models).
     quiet : no progress on standard error.
 
     The others are the options of the command. Raises ``holdfast.InputError`` where the
@@ -44,4 +46,6 @@ def export(
     folder = run_folder(run)
     out_folder = None if out is None else Path(out)
     with decisions_to(MessagePrinter(quiet)):
-        return write(folder, to, int8=int8, push=push, space=space, out=out_folder)
+        return write(
+            folder, to, int8=int8, bfloat16=bfloat16, push=push, space=space, out=out_folder
+        )

@@ -37,8 +37,8 @@ def command(
         str,
         typer.Option(
             metavar="onnx|openvino|gguf|merged",
-            help="onnx or openvino for a classifier or tagger; gguf for a language model, merged "
-            "for one with an adapter.",
+            help="onnx or openvino for a classifier or tagger; gguf or merged (plain Transformers) "
+            "for a language model.",
         ),
     ],
     int8: Annotated[
@@ -48,6 +48,9 @@ def command(
             help="Use 8-bit weights: gguf always (Q8_0), onnx and openvino if they are no worse by "
             "a point and faster on this machine.",
         ),
+    ] = False,
+    bfloat16: Annotated[
+        bool, typer.Option("--bfloat16", help="With merged: 16-bit weights, half the size.")
     ] = False,
     push: Annotated[
         str | None,
@@ -70,7 +73,7 @@ def command(
     from holdfast.plugins.export.export import export
 
     with output.heard(f"holdfast export {run} --to {to}", progress=True):
-        exported = export(run, to, int8=int8, push=push, space=space, out=out)
+        exported = export(run, to, int8=int8, bfloat16=bfloat16, push=push, space=space, out=out)
     output.show(exported.to_json(), lambda columns: summary(exported, columns))
 
 
@@ -86,11 +89,13 @@ def summary(exported: Exported, columns: int) -> str:
     lines = [f"{exported.folder}/{facts['file']}  ({facts['precision']})", ""]
     sentences = [f"Largest logit difference from the model: {facts['max_logit_gap']:.1e}."]
     if cost := facts.get("quantization"):
+        weights = "8-bit" if facts["format"] == "gguf" else facts["precision"]
         sentences = [
-            f"On {cost['tokens']:,} tokens, the next-token distribution with 8-bit weights differs "
-            f"from that of the float32 model by {cost['kl']:.4f} nats on average (KL divergence), "
-            f"and the most probable token is the same for {percent_phrase(cost['same_top'], 1)}.",
-            FINER,
+            f"On {cost['tokens']:,} tokens, the next-token distribution with {weights} weights "
+            f"differs from that of the float32 model by {cost['kl']:.2g} nats on average (KL "
+            "divergence), and the most probable token is the same for "
+            f"{percent_phrase(cost['same_top'], 1)}.",
+            *([FINER] if facts["format"] == "gguf" else []),
         ]
     valid = facts.get("valid")
     if valid and valid["n"]:

@@ -7,6 +7,7 @@ with marks in place of the turns; the text between the marks is what Ollama has 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -64,7 +65,7 @@ def write_decoder(
     if int8:
         with stage("measuring what 8-bit weights change"):
             exact, model = model, round_to_q8(model)
-            cost = _quantization_cost(exact, model, tokenizer, texts)
+            cost = _rounding_cost(exact, model, tokenizer, texts)
     comparison = read_back(model, tokenizer, path, texts)
     check_gap(form.file, comparison.gap)
     write_text(
@@ -94,33 +95,54 @@ def write_decoder(
     }
 
 
-def write_merged(finished_run: FinishedRun, folder: Path) -> dict[str, Any]:
-    """Write the model with its adapter merged, float32, and its tokenizer as plain Transformers
-    load them; returns the facts. Raises ``RunError`` where the run has no adapter to merge."""
+def write_merged(
+    finished_run: FinishedRun, folder: Path, *, bfloat16: bool = False
+) -> dict[str, Any]:
+    """Write the model with its adapter merged and its tokenizer as plain Transformers load them, in
+    float32 or, at half the size, ``bfloat16``; returns the facts. Raises ``RunError`` where the
+    folder would be a copy of the run's model."""
     form, saved = FORMATS["merged"], model_of(finished_run.run)
-    if not is_adapter_folder(saved):
+    if not bfloat16 and not is_adapter_folder(saved):
         rule = "has no separate adapter: its model folder is already a plain model"
-        raise RunError(str(finished_run.run), rule, None, f"Use {saved}.")
+        remedy = f"Use {saved}, or add --bfloat16 for half its size."
+        raise RunError(str(finished_run.run), rule, None, remedy)
     with stage("reading and merging the model"):
-        adapted, _ = load_saved_causal(saved)
+        exact = load_saved_causal(saved)[0].plain
         merged, tokenizer = _load_model(saved)
-    texts = _texts(finished_run, tokenizer)
+    texts, cost, expected = _texts(finished_run, tokenizer), None, exact
+    if bfloat16:
+        with stage("measuring what bfloat16 changes"):
+            _cast_weights(merged, torch.bfloat16)
+            expected = copy.deepcopy(merged)
+            _cast_weights(expected, torch.float32)
+            cost = _rounding_cost(exact, expected, tokenizer, texts)
     with stage("writing the model"), disk_errors(folder), quiet_transformers():
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    comparison = read_back(adapted.plain, tokenizer, folder, texts)
+    comparison = read_back(expected, tokenizer, folder, texts)
     check_gap(form.file, comparison.gap)
+    like = "model with weights rounded to bfloat16" if bfloat16 else "base model with the adapter"
     because = (
         f"read back with Transformers, it generates the same {comparison.tokens} tokens as the "
-        "base model with the adapter"
+        f"{like}"
     )
     notify(Decision("file", form.file, because))
+    precision, chosen_because = (
+        ("bfloat16", "--bfloat16 was given") if bfloat16 else ("float32", ITS_OWN)
+    )
     return {
-        **common_facts(finished_run, form, "float32", ITS_OWN),
+        **common_facts(finished_run, form, precision, chosen_because),
         "max_logit_gap": comparison.gap,
         "read_back": {"texts": comparison.texts, "tokens": comparison.tokens},
+        "quantization": cost,
         "speed": None,
     }
+
+
+def _cast_weights(model: Any, dtype: torch.dtype) -> None:
+    """Only the weights: buffers, such as the frequencies of positions, stay as they are loaded."""
+    for weight in model.parameters():
+        weight.data = weight.data.to(dtype)
 
 
 def _texts(finished_run: FinishedRun, tokenizer: Any) -> list[str]:
@@ -148,10 +170,10 @@ def _load_model(folder: Path) -> tuple[Any, Any]:
     return merge_adapter(adapted).eval(), tokenizer
 
 
-def _quantization_cost(
+def _rounding_cost(
     exact: Any, rounded: Any, tokenizer: Any, texts: Sequence[str]
 ) -> dict[str, float]:
-    """What 8-bit weights change in the distribution of the next token, over the tokens of some
+    """What rounded weights change in the distribution of the next token, over the tokens of some
     texts: the mean KL divergence Σ_v p_v log(p_v ÷ q_v), in nats, and the share of tokens after
     which the most probable one is the same (as ``llama-perplexity --kl-divergence``)."""
     divergences, equal = [], []

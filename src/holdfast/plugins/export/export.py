@@ -52,6 +52,7 @@ def export(
     to: str,
     *,
     int8: bool = False,
+    bfloat16: bool = False,
     push: str | None = None,
     space: bool = False,
     out: Path | None = None,
@@ -68,7 +69,7 @@ def export(
     finished_run = FinishedRun(run)
     task = str(finished_run.result["task"])
     form = format_of(to, task)
-    _check_options(form, int8, space)
+    _check_options(form, int8, bfloat16, space)
     out_folder = _out_folder(run, to, out)
     hub = None if push is None else Hub(push)
     name = hub.login() if hub else run.resolve().name
@@ -83,7 +84,7 @@ def export(
             from holdfast.plugins.export.decoder import write_decoder, write_merged
 
             facts = (
-                write_merged(finished_run, temporary)
+                write_merged(finished_run, temporary, bfloat16=bfloat16)
                 if form.name == "merged"
                 else write_decoder(finished_run, temporary, title, int8=int8)
             )
@@ -108,10 +109,13 @@ def export(
     return Exported(out_folder, facts, pushed)
 
 
-def _check_options(form: Format, int8: bool, space: bool) -> None:
+def _check_options(form: Format, int8: bool, bfloat16: bool, space: bool) -> None:
     if form.name == "merged" and int8:
-        remedy = "Leave it out, or write 8-bit weights with --to gguf and --int8."
-        raise RecipeError("--int8", "is not for merged, which keeps float32", None, remedy)
+        remedy = "Use --bfloat16, or write 8-bit weights with --to gguf and --int8."
+        raise RecipeError("--int8", "is not for merged", None, remedy)
+    if form.name != "merged" and bfloat16:
+        remedy = "Leave it out. --int8 writes 8-bit weights."
+        raise RecipeError("--bfloat16", f"is for merged, not for {form.name}", None, remedy)
     if form.name in LANGUAGE_FORMATS and space:
         raise RecipeError(
             "--space", f"is for classifiers, not for {form.name}", None, "Leave it out."

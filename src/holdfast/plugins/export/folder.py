@@ -130,7 +130,7 @@ def _measurement_lines(facts: Mapping[str, Any]) -> list[str]:
         lines += [
             "",
             f"Mean KL divergence of its next-token distribution from the float32 model's: "
-            f"{cost['kl']:.4f} nats on {cost['tokens']:,} tokens; same most probable token: "
+            f"{cost['kl']:.2g} nats on {cost['tokens']:,} tokens; same most probable token: "
             f"{100 * cost['same_top']:.1f} %.",
         ]
     if speed := facts.get("speed"):

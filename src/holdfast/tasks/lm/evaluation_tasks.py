@@ -13,6 +13,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.machine import OverrunError
 from holdfast.core.records import Floats
 from holdfast.data.texts.evaluation_tasks import EvaluationTask
+from holdfast.models.generators.base import targets_at_once
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
 from holdfast.tasks.generation.losses import token_losses
@@ -120,6 +121,7 @@ def log_likelihoods(
         inputs.setdefault(given, []).append((place, after[-len(given) :]))
     lines, found, pad = list(inputs), np.zeros(len(pairs)), tokenizer.pad_token_id or 0
     lengths = np.array([len(line) for line in lines], dtype=np.int64)
+    together = targets_at_once(int(network.config.vocab_size))
     network.to(device).eval()
     done = 0
     for batch in batches_by_length(lengths, np.arange(len(lines)), TOKENS):
@@ -133,14 +135,15 @@ def log_likelihoods(
         ]
         if targets:
             places, where, expected = (
-                torch.tensor(column) for column in zip(*targets, strict=True)
+                torch.tensor(column, device=device) for column in zip(*targets, strict=True)
             )
+            input_ids = torch.tensor(ids, device=device)
             with torch.inference_mode():
-                logits = network.logits_at(
-                    where.to(device), input_ids=torch.tensor(ids, device=device)
-                )
-                losses = token_losses(logits, expected.to(device)).double().cpu()
-            np.subtract.at(found, places.numpy(), losses.numpy())
+                if network.chunks:
+                    losses, _ = network.losses_at(where, expected, together, input_ids=input_ids)
+                else:
+                    losses = token_losses(network.logits_at(where, input_ids=input_ids), expected)
+            np.subtract.at(found, places.cpu().numpy(), losses.double().cpu().numpy())
         done += len(batch)
         tick(done, len(lines))
     return found
