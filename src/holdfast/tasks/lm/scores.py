@@ -128,7 +128,7 @@ def score_rows(request: ScoringRequest) -> ScoringResult:
     with stage("evaluation tasks"):
         general_after = right_answers(general, saved, tokenizer, device)
         after = _answered(training_plan.recipe.probes.tasks, saved, tokenizer, device)
-    saved.cpu()
+    del saved
     others = other_rows(request)
     untuned, references, left_out = start_model(
         request, outputs, lambda network: _measured(request, network, examples, groups)
