@@ -157,6 +157,18 @@ def test_what_does_not_learn_needs_no_gradient_and_fewer_activations(make: Make)
     assert need_of(held).activations < 0.5 * need_of(whole).activations
 
 
+def test_a_saved_model_is_scored_next_to_the_trained_one(make: Make) -> None:
+    """Where a step needs less than that, scoring is the peak."""
+    frozen = make("model.freeze=backbone", "train.batch_size=1")
+    mb = 4e-6 * sum(p.numel() for p in frozen.loaded.network.parameters())
+    learned = 4e-6 * sum(p.numel() for p in frozen.loaded.network.parameters() if p.requires_grad)
+    with patch("holdfast.plan.memory.activations_mb", return_value=0.0):
+        need = need_of(frozen)
+        assert need.total == pytest.approx(need.rest + 2 * mb + 3 * learned)
+        whole = need_of(make())
+        assert whole.total == pytest.approx(whole.rest + mb + 6 * mb)
+
+
 def test_activations_grow_with_the_rows_of_a_piece_and_not_with_accumulation(make: Make) -> None:
     one, two, four = (need_of(make(f"train.batch_size={k}")).activations for k in (4, 8, 16))
     assert four - two == pytest.approx(2 * (two - one))

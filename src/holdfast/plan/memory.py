@@ -163,6 +163,10 @@ def estimate(
     kept = activations_mb(network, task, examples, precision, held)
     return_freed_memory()
     need = replace(need, activations=(STEP_ON_GPU if on_gpu() else STEP_ON_CPU) * kept)
+    if not on_gpu():
+        # The saved model is scored next to the trained one, in the memory that the steps needed.
+        steps = need.gradients + need.optimizer + need.activations
+        need = replace(need, copies=need.copies + max(0.0, need.weights - steps))
     return sharded_need(need, network, shards)
 
 
