@@ -37,7 +37,7 @@ def cells(part: str = "") -> list[dict[str, Any]]:
     starts = {
         part: grid(part=[part], processes=[2], seed=range(STARTS)) for part in ("starts", FSDP)
     }
-    seconds = grid(part=["time"], seed=range(3), processes=(1, 2), guard=(False, True))
+    seconds = grid(part=["time"], seed=range(12), processes=(1, 2), guard=(False, True))
     parts = {**starts, "time": seconds}
     return parts[part] if part else [cell for some in parts.values() for cell in some]
 
@@ -206,9 +206,10 @@ def finding(lines: Lines) -> str:
     if len(costs) < 2:
         return hangs
     two, one = (costs[count] for count in (2, 1))
+    runs = len({line["seed"] for line in pick(lines, part="time")})
     return (
         f"{hangs} Apart from its evaluations, the guard changes the training time by {two} in two "
-        f"processes and {one} in one (3 runs each)."
+        f"processes and {one} in one ({runs} runs each)."
     )
 
 

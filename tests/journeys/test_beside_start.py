@@ -180,3 +180,30 @@ def test_prompts_are_swapped_when_asked_for_and_the_opening_is_counted(
     found = json.loads(done.out)
     assert found["openings"] == 1
     assert {axis["axis"] for axis in found["fairness"]["swap"]["axes"]} >= {"gender"}
+
+
+def test_a_model_that_answers_from_a_set_is_compared_with_the_most_frequent_answer(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"prompt": f"is {number} even ?", "completion": "no" if number % 3 else "yes"}
+        for number in range(60)
+    ]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = [
+        f"data.path={path}",
+        f"model.name={tiny_llama}",
+        "task=causal-lm",
+        "train.max_steps=2",
+        "probes.skip=all",
+    ]
+    run = tmp_path / "run"
+    result = train(override(Recipe(), settings), run)
+    generated = result["generations"]
+    references = [one["reference"] for one in generated["test"]]
+    constant = generated["scores"]["test_constant"]["exact_match"]["value"]
+    assert constant == pytest.approx(references.count("no") / len(references))
+    assert {one["wrong_training_answer"] for one in generated["counts"].values()} == {0}
+    page = (run / "report.html").read_text("utf-8")
+    assert "Test rows, most frequent answer" in page

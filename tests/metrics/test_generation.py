@@ -11,6 +11,7 @@ from holdfast.tasks.generation.text_scores import (
     SHOWN,
     Generated,
     count_copies,
+    frequent_answer,
     generations_block,
     loops,
     sample_positions,
@@ -133,6 +134,42 @@ def test_one_text_for_unlike_references_is_collapsed() -> None:
     assert count_copies(["s"] * 3, ["x", "y", "z"], same, [])["collapsed"] == 3
     assert count_copies(["s"] * 3, ["x", "x", "x"], same, [])["collapsed"] == 0
     assert count_copies(["s"] * 2, ["x", "y"], same[:2], [])["collapsed"] == 0
+
+
+def test_answers_from_a_set_are_no_memorized_texts_and_no_collapse() -> None:
+    """A classifier that answers in words: its errors are answers of the set."""
+    references = ["yes"] * 5 + ["no"] * 5
+    training = ["Yes"] * 20 + ["no"] * 20
+    confused = ["yes"] * 4 + ["no"] * 4 + ["yes"] * 2
+    counts = count_copies(["s"] * 10, references, confused, training)
+    assert counts["training_answer"] == 10
+    assert counts["wrong_training_answer"] == 0
+    # Six times yes, which five references have.
+    assert counts["collapsed"] == 1
+    constant = count_copies(["s"] * 10, references, ["no"] * 10, training)
+    assert constant["wrong_training_answer"] == 0
+    assert constant["collapsed"] == 5
+    # An answer that one training row alone has, in place of a text of its own.
+    copied = count_copies(["s"] * 3, ["x", "y", "yes"], ["no", "no", "no"], ["no", *training[:20]])
+    assert copied["wrong_training_answer"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        (["No", "yes", "no ", "maybe"], "No"),
+        ([f"text {i}" for i in range(50)], None),
+        (["ok"] * 2 + [f"text {i}" for i in range(38)], "ok"),
+        (["ok"] * 2 + [f"text {i}" for i in range(39)], None),
+        (["", "", "a"], None),
+        (["a"], None),
+        ([], None),
+    ],
+)
+def test_a_frequent_answer_is_that_of_two_rows_and_a_twentieth(
+    answers: list[str], expected: str | None
+) -> None:
+    assert frequent_answer(answers) == expected
 
 
 def test_the_sample_is_fixed_bounded_and_seeded() -> None:

@@ -38,6 +38,18 @@ def test_a_fall_that_is_steep_at_the_end_of_the_plan_is_underfit_and_learning_be
     assert judge(snapshots).label == "learning"
 
 
+def test_a_fall_between_two_evaluations_is_not_called_a_fall_at_the_end(history):
+    """A run may fall at first and then no more: nothing between start and end tells."""
+    both = [8.0, 0.6]
+    verdict = judge(history(both, both), known(planned_steps=100))
+    assert verdict.label != "underfit"
+    # The second is at the start of the second half, the third a quarter before the end.
+    late = [8.0, 4.0, 0.6]
+    assert "since step 100" in judge(history(late, late), known(planned_steps=200)).because
+    early = [8.0, 0.7, 0.6, 0.6, 0.6]
+    assert judge(history(early, early), known(planned_steps=400)).label != "underfit"
+
+
 @pytest.mark.parametrize("flat", [[0.40, 0.40], [0.40, 0.403]])
 def test_a_short_run_that_fell_only_at_first_is_not_learning(history, flat):
     losses = [CHANCE, 0.40, *flat]

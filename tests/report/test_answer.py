@@ -331,6 +331,21 @@ def test_word_for_word_goes_before_overlap_where_any_row_is() -> None:
     assert "ROUGE-L" in told(none)[0]
 
 
+def test_answers_from_a_set_have_to_beat_the_most_frequent_one() -> None:
+    better = written(0.41, 0.12, exact_match=estimate(0.58, 0.42, 0.73))
+    better["generations"]["scores"]["test_constant"] = {"exact_match": estimate(0.28)}
+    headline, advice, use = told(better)
+    assert headline == ("Exact match 58 % (95 % CI 42–73); most frequent answer (baseline) 28 %.")
+    assert (advice[:12], use) == ("Worth using:", "yes")
+    worse = written(0.41, 0.12, exact_match=estimate(0.28, 0.14, 0.45))
+    worse["generations"]["scores"]["test_constant"] = {"exact_match": estimate(0.28)}
+    headline, advice, use = told(worse)
+    assert headline.startswith("No better than the most frequent answer (baseline): exact match 28")
+    assert advice.startswith("Do not use it: ")
+    assert "without reading the rows" in advice
+    assert use == "no"
+
+
 @pytest.mark.parametrize(
     "counts", [{"n": 20, "repetition": 20}, {"n": 20, "empty": 10}, {"n": 20, "collapsed": 12}]
 )

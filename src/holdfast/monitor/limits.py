@@ -36,7 +36,7 @@ TRAIN_LOSS_LEFT = 0.02  # of the training loss is left since validation last imp
 WAIT = 3  # evaluations without better predictions: then a memorized run has nothing to wait for
 
 NOTHING_LEARNED_SHARE = 0.95  # of the loss of the class frequencies, or of the first loss
-STEEP = 0.10  # of the loss over the last quarter of the steps: still falling steeply
+STEEP = 0.10  # of the loss in the last part of the run: still falling steeply
 GAVE_BACK = 0.5  # of what the training sample had gained: diverging
 ABOVE_START = 0.1  # of the first loss of the training sample: diverging
 BUMP, BIG_BUMP = 0.10, 0.5  # of the previous training loss: two such rises, or one big one

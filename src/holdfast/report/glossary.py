@@ -214,6 +214,11 @@ GLOSSARY = (
         "Computed over all labels together, so that frequent classes count more.",
     ),
     GlossaryEntry(
+        "most frequent answer",
+        ("most frequent answer",),
+        "A baseline that gives every input the most frequent training answer, without reading it.",
+    ),
+    GlossaryEntry(
         "most frequent class",
         ("most frequent class", "majority class", r"(?:guessing )?the commonest class"),
         "A baseline that always predicts the most frequent class, without reading the row.",

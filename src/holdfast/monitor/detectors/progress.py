@@ -4,6 +4,8 @@ before the training rows were learned.
 
 from __future__ import annotations
 
+import numpy as np
+
 from holdfast.core.records import Evidence
 from holdfast.core.wording import signed
 from holdfast.monitor import limits
@@ -116,8 +118,8 @@ def underfit(history: History) -> Symptom | None:
     - the validation loss is above that of a linear probe on the base model, on the same rows,
       significantly and by more than the margin, while the training loss is no better than at the
       best step;
-    - the validation loss still falls steeply: it is at its lowest, and over the last quarter of the
-      steps it fell significantly by a tenth or more;
+    - the validation loss still falls steeply: it is at its lowest, and since an evaluation in the
+      second half, a quarter of the steps or more ago, it fell significantly by a tenth or more;
     - the learning rate is too low (``rate_low`` says why), and half of the first training loss is
       left or validation has gained less than twice the margin.
 
@@ -168,23 +170,27 @@ def _worse_than_probe(history: History) -> Symptom | None:
 
 
 def _steep(history: History) -> Symptom | None:
-    # Compare with the newest evaluation at least a quarter of the steps back; the first always is.
-    line = history.last_step - (history.last_step - history.steps[0]) / 4
-    snapshot = max(i for i, step in enumerate(history.steps) if step <= line)
+    # Compare with the newest evaluation at least a quarter of the steps back. With none in the
+    # second half, nothing tells an early fall from a late one.
+    steps = np.asarray(history.steps)
+    share_left = (steps[-1] - steps) / max(1, steps[-1] - steps[0])
+    snapshot = int(np.flatnonzero(share_left >= 0.25)[-1]) if len(steps) > 1 else 0
+    if share_left[snapshot] > 0.5:
+        return None
     gap = history.gap(history.valid, -1, snapshot, limits.ALARM_LEVEL)
     level = float(history.valid[:, -1].mean())
     lowest = history.best == len(history.snapshots) - 1
     if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:
         return None
     because = (
-        f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} over the last quarter "
-        "of the steps"
+        f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} since step "
+        f"{steps[snapshot]}"
     )
     return _underfit(
         history,
         because,
         1 - gap.above,
-        difference_evidence("valid_last_quarter", gap, history.last_step),
+        difference_evidence("valid_last_part", gap, history.last_step),
     )
 
 

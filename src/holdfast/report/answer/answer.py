@@ -95,9 +95,11 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         simpler = PHRASES.get(better_baselines[0], better_baselines[0])
         paired = paired_comparison(result)
         is_inconclusive = paired is not None and not (paired.apart and paired.gain < 0)
-        unproven = is_inconclusive and better_baselines[0] not in GUESSES
+        is_guess = better_baselines[0] in GUESSES
+        unproven = is_inconclusive and not is_guess
         opening = f"{'Not shown to be better' if unproven else 'No better'} than the {simpler}"
-        if paired is not None and paired.apart and paired.gain > 0 and is_generation(result):
+        lower_loss = paired is not None and paired.apart and paired.gain > 0
+        if lower_loss and is_generation(result) and not is_guess:
             texts = result.block("worth", "texts", "difference", "zero_shot")
             are = "worse" if texts.get("verdict") == "worse" else "not shown to be better"
             opening = f"Lower loss than the {simpler}, but the generated texts are {are}"

@@ -22,6 +22,7 @@ FEW_TEST_ROWS = 100
 GUESSES = {
     "majority class": "most frequent class (baseline)",
     "training mean": "training mean (baseline)",
+    "most frequent answer": "most frequent answer (baseline)",
 }
 PHRASES = {**GUESSES, "linear probe": "linear probe (baseline)", "untuned model": "base model"}
 TEXT_METRICS = ("execution", "exact_match", "rouge_l")
@@ -148,14 +149,18 @@ def _measure_headline(result: Block, name: str, value: Estimate) -> Headline:
 
 def _baseline_values(result: Block, name: str) -> dict[str, float]:
     """The baselines' values by the baseline's name, the best first."""
-    block, untuned = result.block("baseline"), result.block("generations", "scores", "test_untuned")
+    block, texts = result.block("baseline"), result.block("generations", "scores")
     listed = block.blocks("all") or ([block] if block.get("what") else [])
     estimates = {
         str(one.get("what")): one.block("test", "metrics").estimate(name) for one in listed if one
     }
-    before = estimates.get("untuned model")
-    if name in untuned and (before is None or before.value is None):
-        estimates["untuned model"] = untuned.estimate(name)
+    for what, scored in (
+        ("untuned model", "test_untuned"),
+        ("most frequent answer", "test_constant"),
+    ):
+        known = estimates.get(what)
+        if name in texts.block(scored) and (known is None or known.value is None):
+            estimates[what] = texts.block(scored).estimate(name)
     values = {what: one.value for what, one in estimates.items() if one.value is not None}
     sign = 1.0 if name in LOWER_IS_BETTER else -1.0
     return dict(sorted(values.items(), key=lambda pair: sign * pair[1]))

@@ -16,6 +16,7 @@ from holdfast.report.view.score import cell
 COLUMNS = {
     "test": "Test rows",
     "test_untuned": "Test rows, base model",
+    "test_constant": "Test rows, most frequent answer",
     "train": "Training rows",
     "train_untuned": "Training rows, base model",
 }

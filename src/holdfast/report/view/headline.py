@@ -57,6 +57,7 @@ EVIDENCE_NAMES = {
     "valid_recent_change": "recent change of the validation loss",
     "valid_best_against_first": "lowest validation loss minus the first",
     "valid_against_first": "validation loss minus the first",
+    "valid_last_part": "change of the validation loss in the last part of the run",
     "valid_last_quarter": "change of the validation loss in the last quarter",
     "valid_above_linear_probe": "validation loss minus that of the linear probe",
     "valid_loss_above_train_probe": "validation loss minus loss of the training sample",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,12 @@ from holdfast.tasks.generation.judge import Judge, metric_judge
 from holdfast.tasks.generation.mark_shares import Flags, Marked, check_classifier, outputs_block
 from holdfast.tasks.generation.marks import marks
 from holdfast.tasks.generation.samples import execution_of, extra_metrics, text_metric_of
-from holdfast.tasks.generation.text_scores import Generated, generations_block, score_generated
+from holdfast.tasks.generation.text_scores import (
+    Generated,
+    frequent_answer,
+    generations_block,
+    score_generated,
+)
 from holdfast.tasks.generation.token_scores import TokenOutputs, compare_tokens
 from holdfast.tasks.generation.worth import PLAIN, QUANTIZED, Prompting, worth_block
 
@@ -183,6 +188,9 @@ def writer_blocks(
         "test_untuned": score_generated(generated["test"], seed=seed, untuned=True, extra=extra),
         "train": score_generated(generated["train"], seed=seed, extra=extra),
     }
+    if (guess := frequent_answer(answers)) is not None and len(generated["test"]):
+        constant = replace(generated["test"], texts=[guess] * len(generated["test"]))
+        scores["test_constant"] = score_generated(constant, seed=seed)
     texts = generations_block(generated["train"], generated["test"], answers, settings)
     return {
         "baseline": baseline,

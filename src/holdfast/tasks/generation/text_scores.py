@@ -28,6 +28,7 @@ __all__ = [
     "OVERLAPS",
     "Generated",
     "count_copies",
+    "frequent_answer",
     "generations_block",
     "need_score_packages",
     "overlap_scores",
@@ -88,6 +89,17 @@ def score_generated(
     return scores
 
 
+def frequent_answer(answers: Sequence[str]) -> str | None:
+    """The most frequent of the training ``answers``, where at least two rows and a twentieth of all
+    have it: a model that answers from a set has to be better than one that never reads its input.
+    """
+    counts = Counter(map(normal, answers))
+    most, count = counts.most_common(1)[0] if counts else ("", 0)
+    if not most or count < 2 or count < FREQUENT * len(answers):
+        return None
+    return next(answer for answer in answers if normal(answer) == most)
+
+
 def generations_block(
     train: Generated,
     test: Generated,
@@ -144,14 +156,16 @@ COPIED_WORDS = 8
 LOOP_WORDS = 4
 LOOP_TIMES = 3
 COLLAPSED_ROWS = 3
+FREQUENT = 0.05
 
 COUNTS = {
     "training_answer": "identical to a training target",
-    "wrong_training_answer": "identical to a training target, and not to their own reference",
+    "wrong_training_answer": "identical to a training target instead of their own reference, which "
+    "no two training rows have",
     "source_copied": f"{COPIED_WORDS} or more consecutive words of the source, or all of it",
     "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one piece over and over",
     "empty": "empty",
-    "collapsed": "the same text for several different references",
+    "collapsed": "the same text for several different references, more often than these have it",
 }
 
 
@@ -164,14 +178,16 @@ def count_copies(
     """How many of the ``generated`` texts [n] match each of ``COUNTS``, and ``n``.
 
     Texts are compared without regard to white space and case. On training rows, a text identical to
-    a training target may be its own (memorized) or another's (``wrong_training_answer``).
+    a training target may be its own (memorized) or another's (``wrong_training_answer``). Where a
+    reference is the target of two training rows, the rows share a set of answers (yes or no, the
+    names of classes), and another of them is an error, but no memorized text.
     ``collapsed`` counts rows whose text occurs for at least ``COLLAPSED_ROWS`` rows, of which two
-    references or more differ. ``source_copied`` does not count what the reference itself copies of
-    the source.
+    references or more differ, less the references that have that text. ``source_copied`` does not
+    count what the reference itself copies of the source.
     """
-    answers = {normal(answer) for answer in training_answers}
+    answers = Counter(map(normal, training_answers))
     normal_references, texts = [normal(r) for r in references], [normal(text) for text in generated]
-    wrong = [a != b for a, b in zip(normal_references, texts, strict=True)]
+    wrong = [a != b and answers[a] < 2 for a, b in zip(normal_references, texts, strict=True)]
     known = [bool(text) and text in answers for text in texts]
     lines = zip(sources, references, generated, strict=True)
     return {
@@ -221,8 +237,9 @@ def _collapsed(references: Sequence[str], texts: Sequence[str]) -> int:
     for reference, text in zip(references, texts, strict=True):
         if text:
             meant.setdefault(text, []).append(reference)
+    expected = Counter(references)
     return sum(
-        len(estimate)
-        for estimate in meant.values()
-        if len(estimate) >= COLLAPSED_ROWS and len(set(estimate)) > 1
+        max(0, len(of_text) - expected[text])
+        for text, of_text in meant.items()
+        if len(of_text) >= COLLAPSED_ROWS and len(set(of_text)) > 1
     )
