@@ -14,7 +14,7 @@ SmolLM2-135M-Instruct on instructions, summaries of dialogues, and passages of o
 training rows (40 for faulty plans), 40 validation and 100 test rows of at most 256 tokens. The
 faulty plans are also run with full fine-tuning of a Llama of 4 million weights, and that model is
 trained on 40 rows with LoRA or in full ("few rows"), and on 100 rows for more epochs. Every plan
-trains in batches of 8, for 3 epochs unless it says otherwise. The losses, by Transformers in
+trains in batches of 8 for 3 epochs, unless it says otherwise. The losses, by Transformers in
 float32, are those of the test targets and of 48 general passages (a rise: the model forgets). "TRL"
 and "Unsloth" are the LoRA settings that these document, trained by SFTTrainer.
 """
@@ -77,11 +77,12 @@ def _theirs(lora: dict[str, Any], arguments: dict[str, Any]) -> TaskArm:
     return TaskArm("peer", {**settings, **half, "lora": lora, "arguments": arguments})
 
 
-UNTRAINED = "untrained"
+UNTRAINED, LARGER_BATCHES = "untrained", "lora 8 at 0.001, batches of 16"
 ARMS: dict[str, TaskArm] = {
     UNTRAINED: TaskArm("none"),
     **{f"lora {rank} at {rate:g}": _ours(rate, rank) for rank in RANKS for rate in LORA_RATES},
     **{f"full at {rate:g}": _ours(rate, None) for rate in FULL_RATES},
+    LARGER_BATCHES: TaskArm("fit", {**_ours(1e-3, 8).settings, "train.batch_size": 16}),
     "TRL": _theirs(TRL, {}),
     "Unsloth": _theirs(UNSLOTH, {"warmup_steps": 5, "optim": "adamw_torch", "weight_decay": 0.01}),
 }
@@ -106,6 +107,7 @@ CONFIRMED = (
     "lora 8 at 0.001",
     "lora 32 at 0.001",
     "lora 8 at 0.003",
+    LARGER_BATCHES,
     "TRL",
     "Unsloth",
 )

@@ -191,7 +191,7 @@ def _shares_table(name: str, shares: list[Block], meaning: Block) -> DocumentTab
         "base model",
         "references",
         "difference",
-        "p (McNemar’s exact test, Holm)",
+        "p (McNemar's exact test, Holm)",
         "verdict",
         "rows",
     )

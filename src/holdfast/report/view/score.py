@@ -253,7 +253,7 @@ def _adjusted(raw: Block) -> str:
     """The p-value that decides, where several comparisons were made."""
     adjusted = raw.get("p_adjusted")
     is_same = adjusted is None or adjusted == raw.get("p_value")
-    return "" if is_same else f" ({p_value(adjusted)} after Holm’s correction, which decides)"
+    return "" if is_same else f" ({p_value(adjusted)} after Holm's correction, which decides)"
 
 
 def _baseline_run(raw: Block, name: str) -> Careless | None:
