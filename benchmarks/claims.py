@@ -635,7 +635,7 @@ def origin(claim: Claim, lines: Lines) -> str:
         str(line.get("cpu") or one.get("cpu")) for line, one in zip(lines, machines, strict=True)
     )
     shown = ", ".join(
-        f"{name} ({count:,} cells)" if len(names) > 1 else name
+        f"{name} ({count:,} cell{'s' * (count != 1)})" if len(names) > 1 else name
         for name, count in names.most_common()
     )
     torch = ", ".join(sorted({str(one["torch"]) for one in machines if one.get("torch")}))
