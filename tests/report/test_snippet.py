@@ -73,6 +73,14 @@ def test_a_best_checkpoint_without_the_lowest_loss_says_why(
     assert (reason in shown) != is_lowest
 
 
+def test_the_report_is_named_from_the_current_folder(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = folders["two"]
+    monkeypatch.chdir(run.parent)
+    assert f"<code>{run.name}/report.html</code>" in run_snippet(run.absolute())
+
+
 def test_it_says_the_verdict_the_scores_and_the_curves(
     folders: dict[str, Path], read_page: Any, tmp_path: Path
 ) -> None:

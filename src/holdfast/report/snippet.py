@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from holdfast.core.discovery import short_path
 from holdfast.core.errors import InputError
 from holdfast.core.metric_names import metric_name
 from holdfast.report.charts.svg import SIZES
@@ -60,7 +61,7 @@ def _render(problem: str, run: RunFiles | None, folder: Path) -> str:
             "rows": run.part("test").get("n", 0),
             "baseline": baseline_name(run.part("baseline").text("what", "baseline")),
             "curves": learning(run, key=f"run-{mark}", sizes=narrow, scripted=False),
-            "report": str(folder / "report.html"),
+            "report": str(short_path(folder.absolute()) / "report.html"),
         }
     template = environment(Glossary()).get_template("snippet.html.j2")
     return template.render(style=asset("snippet.css"), **context).translate(UNPRINTABLE)
