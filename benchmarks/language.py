@@ -286,7 +286,7 @@ CLAIM = Claim(
     ],
     "The comparisons also have pairs of other seeds; the runs of a pair may have different "
     "processors and precisions, except where precisions are compared; of speed and memory, pairs "
-    "measured within three hours, in the same batches of 8. Holdfast saves "
+    "measured within three hours, against TRL and Unsloth in the same batches of 8. Holdfast saves "
     "the checkpoint with the lowest validation loss, SFTTrainer that of its last step. Both train "
     "in bfloat16 where `train` chooses it; SFTTrainer's gradient checkpointing, which costs "
     "time, is off. Where bfloat16 is slower than float32, `train` chooses float32. The best "

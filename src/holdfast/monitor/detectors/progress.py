@@ -4,8 +4,6 @@ before the training rows were learned.
 
 from __future__ import annotations
 
-import numpy as np
-
 from holdfast.core.records import Evidence
 from holdfast.core.wording import signed
 from holdfast.monitor import limits
@@ -172,10 +170,10 @@ def _worse_than_probe(history: History) -> Symptom | None:
 def _steep(history: History) -> Symptom | None:
     # Compare with the newest evaluation at least a quarter of the steps back. With none in the
     # second half, nothing tells an early fall from a late one.
-    steps = np.asarray(history.steps)
-    share_left = (steps[-1] - steps) / max(1, steps[-1] - steps[0])
-    snapshot = int(np.flatnonzero(share_left >= 0.25)[-1]) if len(steps) > 1 else 0
-    if share_left[snapshot] > 0.5:
+    last, span = history.last_step, history.last_step - history.steps[0]
+    snapshot = max(i for i, step in enumerate(history.steps) if step <= last - span / 4)
+    since = history.steps[snapshot]
+    if since < last - span / 2:
         return None
     gap = history.gap(history.valid, -1, snapshot, limits.ALARM_LEVEL)
     level = float(history.valid[:, -1].mean())
@@ -183,8 +181,7 @@ def _steep(history: History) -> Symptom | None:
     if not lowest or not gap.high < 0 or -gap.value < limits.STEEP * level:
         return None
     because = (
-        f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} since step "
-        f"{steps[snapshot]}"
+        f"{history.loss_name} still fell by {-gap.value:.3f} to {level:.3f} since step {since}"
     )
     return _underfit(
         history,

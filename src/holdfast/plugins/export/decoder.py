@@ -7,7 +7,6 @@ with marks in place of the turns; the text between the marks is what Ollama has 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -109,16 +108,17 @@ def write_merged(
     with stage("reading and merging the model"):
         exact = load_saved_causal(saved)[0].plain
         merged, tokenizer = _load_model(saved)
-    texts, cost, expected = _texts(finished_run, tokenizer), None, exact
     if bfloat16:
-        with stage("measuring what bfloat16 changes"):
-            _cast_weights(merged, torch.bfloat16)
-            expected = copy.deepcopy(merged)
-            _cast_weights(expected, torch.float32)
-            cost = _rounding_cost(exact, expected, tokenizer, texts)
+        _cast_weights(merged, torch.bfloat16)
     with stage("writing the model"), disk_errors(folder), quiet_transformers():
         merged.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    texts, cost, expected = _texts(finished_run, tokenizer), None, exact
+    if bfloat16:
+        with stage("measuring what bfloat16 changes"):
+            _cast_weights(merged, torch.float32)
+            expected = merged
+            cost = _rounding_cost(exact, expected, tokenizer, texts)
     comparison = read_back(expected, tokenizer, folder, texts)
     check_gap(form.file, comparison.gap)
     like = "model with weights rounded to bfloat16" if bfloat16 else "base model with the adapter"

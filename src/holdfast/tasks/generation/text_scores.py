@@ -160,12 +160,12 @@ FREQUENT = 0.05
 
 COUNTS = {
     "training_answer": "identical to a training target",
-    "wrong_training_answer": "identical to a training target instead of their own reference, which "
-    "no two training rows have",
+    "wrong_training_answer": "identical to a training target that is not their reference (not "
+    "counted where two training rows share the reference)",
     "source_copied": f"{COPIED_WORDS} or more consecutive words of the source, or all of it",
     "repetition": f"the same {LOOP_WORDS} words {LOOP_TIMES} times, or one piece over and over",
     "empty": "empty",
-    "collapsed": "the same text for several different references, more often than these have it",
+    "collapsed": "the same text for several different references (less those with that text)",
 }
 
 

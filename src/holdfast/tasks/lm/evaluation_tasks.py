@@ -134,16 +134,15 @@ def log_likelihoods(
             for i, token in enumerate(after)
         ]
         if targets:
-            places, where, expected = (
-                torch.tensor(column, device=device) for column in zip(*targets, strict=True)
-            )
+            places, *columns = zip(*targets, strict=True)
+            where, expected = (torch.tensor(column, device=device) for column in columns)
             input_ids = torch.tensor(ids, device=device)
             with torch.inference_mode():
                 if network.chunks:
                     losses, _ = network.losses_at(where, expected, together, input_ids=input_ids)
                 else:
                     losses = token_losses(network.logits_at(where, input_ids=input_ids), expected)
-            np.subtract.at(found, places.cpu().numpy(), losses.double().cpu().numpy())
+            np.subtract.at(found, np.array(places), losses.double().cpu().numpy())
         done += len(batch)
         tick(done, len(lines))
     return found
