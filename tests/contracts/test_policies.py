@@ -112,6 +112,18 @@ def ends() -> Iterator[Sight]:
         yield sight(step=60, spent=130, over=STOP, plans=(100,) * 3, trials_left=0, **now)
 
 
+def two_phases() -> Iterator[Sight]:
+    """Ends of a plan of two phases, the second from step 45 on, with many or few updates left."""
+    label_kinds = ("overfit", "memorizing", "underfit", "noisy_labels", "diverging", "forgetting")
+    for label, one, high, best, spent in itertools.product(
+        label_kinds, (None, trial(), trial(kept=True)), (1e-4, 1e-2), (0, 50), (74, 90, 110)
+    ):
+        points = {"kept_step": best, "kept_before": best, "points": (0, 50, 74), "spent": spent}
+        now: dict[str, Any] = {**points, "label": label, "trial": one, "rate": high}
+        plan = {"planned": 74, "first_planned": 74, "plans": (74,) * 3, "first_end": 45}
+        yield sight(step=74, end=True, branch=int(one is not None), **plan, **now)
+
+
 class Halver:
     """Halves the rate at the third look, once."""
 
@@ -151,7 +163,7 @@ def test_it_decides_by_the_sight_alone(policy: Policy) -> None:
 
 
 def test_it_keeps_its_bounds(policy: Policy) -> None:
-    for one in itertools.chain(sights(), ends()):
+    for one in itertools.chain(sights(), ends(), two_phases()):
         advice = advise(policy, one)
         names = [type(action).__name__ for action in advice.actions]
         assert set(names) <= {*one.can.actions, "Continue"}
@@ -171,7 +183,8 @@ def _end(one: Sight, advice: Advice) -> int:
         elif isinstance(action, Extend):
             plan += action.steps or 0
         elif isinstance(action, Shorten):
-            assert step < action.to_step < plan, "the loop would refuse it"
+            first = max(step + 1, one.first_end)
+            assert first <= action.to_step < plan, "the loop would refuse it"
             plan = action.to_step
     return plan
 
@@ -202,6 +215,29 @@ def test_a_trial_that_was_begun_too_early_goes_on_as_it_was_within_what_is_left(
     back, cut = advise(policy, failed).actions
     assert back == RollBack(back.because, 40, 0)
     assert cut == Shorten(cut.because, 70)
+
+
+def test_a_trial_from_which_the_last_phase_cannot_be_reached_is_undone_and_the_run_ends() -> None:
+    began = trial(over=False, step=40, from_step=40)
+    failed = sight(
+        branch=1, trial=began, over=STOP, kept_before=40, kept_step=40, spent=100, trials_left=0
+    )
+    ends = {}
+    for first_end in (70, 71):
+        _, end = advise(Ladder(), dataclasses.replace(failed, first_end=first_end)).actions
+        ends[first_end] = type(end).__name__
+    assert ends == {70: "Shorten", 71: "Stop"}
+
+
+def test_a_remedy_from_which_the_last_phase_cannot_be_reached_is_refused() -> None:
+    class FromTheStart:
+        def decide(self, sight: Sight) -> Remedy:
+            return Remedy("mine", (RollBack("why", 0), ScaleLearningRate("why", 0.5)))
+
+    one = sight(spent=100, first_end=30)
+    assert advise(FromTheStart(), one).trial is not None
+    with pytest.raises(RunError, match="cannot reach step 31, where the last phase begins"):
+        advise(FromTheStart(), dataclasses.replace(one, first_end=31))
 
 
 def test_a_trial_that_is_kept_is_said_and_the_run_stops_as_it_would(policy: Policy) -> None:

@@ -18,7 +18,7 @@ from holdfast.control.policy import Remedy
 from holdfast.control.record import optimism_sentence
 from holdfast.control.replay import replay
 from holdfast.control.sight import Sight
-from holdfast.core.actions import ScaleLearningRate, to_record
+from holdfast.core.actions import ScaleLearningRate, Shorten, to_record
 from holdfast.core.errors import TrainingError
 from holdfast.core.records import Estimate
 from holdfast.core.run_files import read_events
@@ -362,3 +362,19 @@ def test_the_optimism_of_noise_alone_is_what_a_simulation_says(n: int, runs: int
     assert np.mean(true) == pytest.approx(largest / np.sqrt(n), rel=0.15)
     # The draws choose among means that differ already: about seven tenths of it.
     assert 0.4 * np.mean(true) < np.mean(found) < 1.1 * np.mean(true)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_phases_is_not_ended_within_the_first(prepared: PreparedData) -> None:
+    """From a linear probe, at a rate that only spoils it: after two trials from step 0, too few
+    updates are left for a third."""
+    spoiled = {"methods__probe_first": True, "methods__contrast": {"steps": 80}}
+    fitted = run_of(
+        prepared, control__policy="adapt", train__learning_rate=1e-2, train__epochs=24, **spoiled
+    )
+    contrast, last = fitted.training_plan.plan.phases
+    assert (contrast.steps, last.steps) == (80, 21), "as is meant"
+    assert [kept for _, kept in tried(fitted)] == [False, False], "as is meant"
+    assert fitted.job.advisor.plan.first_end == contrast.steps + 1  # type: ignore[union-attr]
+    ends = [one.to_step for _, one in fitted.trained.actions if isinstance(one, Shorten)]
+    assert all(end > contrast.steps for end in ends)

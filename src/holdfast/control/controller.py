@@ -33,7 +33,8 @@ class ControlledPlan:
     """What a controller knows about its run before the first step: the ``evaluation_steps`` of its
     plan, the peak ``rate`` and the ``usual_rates``, the ``class_skew`` of the training rows'
     classes, its ``capabilities``, the sentences of ``findings`` that name leaking rows, the
-    ``steps_per_epoch``, and the user's ``step_limit`` on all updates."""
+    ``steps_per_epoch``, the user's ``step_limit`` on all updates, and the ``first_end``: the first
+    step of the last phase, before which no run can end."""
 
     evaluation_steps: tuple[int, ...]
     capabilities: Can
@@ -43,6 +44,7 @@ class ControlledPlan:
     findings: tuple[str, ...] = ()
     steps_per_epoch: int | None = None
     step_limit: int | None = None
+    first_end: int = 1
 
     @property
     def steps(self) -> int:
@@ -274,6 +276,7 @@ class Controller:
             first_planned=plan.steps,
             spent=memory.steps_taken,
             most=plan.max_steps,
+            first_end=plan.first_end,
             apart=plan.steps_between_evaluations,
             label=verdict.label,
             because=verdict.because,

@@ -148,7 +148,7 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
         name
     ):
         return None
-    if not sight.can.does("ScaleLearningRate"):
+    if not sight.can.does("ScaleLearningRate") or not sight.may_end_from(0):
         return None
     why = (
         f"the learning rate {sight.rate:.2g} is {sight.rate / usual:.3g} times the usual one, and "
@@ -323,11 +323,13 @@ def _with_falling_rate(
         return None
     if start is None or start == sight.step:
         return None
-    end = start + min(sight.room, ladder.few * sight.apart)
+    # Only the last phase can be shortened.
+    decay_from = max(start, sight.first_end - 1)
+    end = min(start + sight.room, decay_from + ladder.few * sight.apart)
     # Under a schedule that does not decay, a shorter plan lowers no rate.
-    if not sight.can.falls or end <= start + 1 or end >= sight.first_planned:
+    if not sight.can.falls or end <= decay_from + 1 or end >= sight.first_planned:
         return _from_best_checkpoint(sight, name, why, *changes) if changes else None
-    because = f"the learning rate decays to zero within {end - start} updates"
+    because = f"the learning rate decays to zero within {end - decay_from} updates"
     # A trial that was kept may already have a shorter plan of its own.
     later = end - sight.planned_from(start)
     down = (
@@ -339,6 +341,8 @@ def _with_falling_rate(
 def _from_best_checkpoint(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
     start = _restart_step(sight)
     if start is None or sight.room < sight.apart or start >= sight.first_planned:
+        return None
+    if not sight.may_end_from(start):
         return None
     return Remedy(name, (RollBack(why, start), *changes))
 

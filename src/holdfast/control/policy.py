@@ -143,6 +143,9 @@ def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], Remed
     end = at + sight.room
     changes = tuple(_extend_in_steps(sight, one) for one in changes)
     more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
+    if far and not sight.may_end_from(at):
+        rule = f"cannot reach step {sight.first_end}, where the last phase begins, within the "
+        raise _policy_error(remedy, f"{rule}{sight.room} updates left", at)
     cut = next((one for one in changes if isinstance(one, Shorten)), None)
     if cut is not None and cut.to_step > end:
         raise _policy_error(
@@ -200,7 +203,7 @@ def undo_trial(sight: Sight, *, on: bool = False) -> tuple[Action, ...]:
     left = sight.room
     if trial.step + left >= sight.planned_from(trial.step):
         return (back,)
-    if left < max(1, sight.apart):
+    if left < max(1, sight.apart) or not sight.may_end_from(trial.step):
         return (back, Stop(f"{trial.name} was tried and undone, and no updates are left"))
     return (back, Shorten(_step_limit_words(sight), trial.step + left))
 

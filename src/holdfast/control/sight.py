@@ -98,11 +98,12 @@ class Sight:
 
     ``planned`` is the step at which the run ends by its current plan, ``spent`` the updates taken
     so far in all branches, ``most`` the limit on them; ``apart`` the updates between two
-    evaluations. ``label``, ``cause``, ``because``, ``harm`` and ``confidence`` are the verdict's.
-    ``over`` is the record of the ``Stop`` by which the policy ``stop`` would end the run here;
-    ``end`` says whether its plan ends here. ``kept_step`` is the step of the checkpoint that would
-    be kept now, ``kept_before`` of the one that was kept when the current trial began. ``loss`` is
-    the calibrated validation loss, ``train_loss`` that of the training sample, ``first_train`` the
+    evaluations; ``first_end`` the first step of the last phase, before which no run can end.
+    ``label``, ``cause``, ``because``, ``harm`` and ``confidence`` are the verdict's. ``over`` is
+    the record of the ``Stop`` by which the policy ``stop`` would end the run here; ``end`` says
+    whether its plan ends here. ``kept_step`` is the step of the checkpoint that would be kept now,
+    ``kept_before`` of the one that was kept when the current trial began. ``loss`` is the
+    calibrated validation loss, ``train_loss`` that of the training sample, ``first_train`` the
     latter at the first evaluation; ``at_floor`` says whether the training loss is near zero.
     ``against_first``, ``against_kept`` and ``against_before`` compare this evaluation with the
     first, with the kept one and with the one kept before the current trial, which has had
@@ -153,6 +154,7 @@ class Sight:
     tried: tuple[RemedyTrial, ...] = ()
     trial: RemedyTrial | None = None
     trials_left: int = 0
+    first_end: int = 1
     valid_rows: int = 0
     metrics: Mapping[str, Any] = field(default_factory=dict)
     findings: tuple[str, ...] = ()
@@ -185,6 +187,10 @@ class Sight:
     def room(self) -> int:
         """Updates that may still be taken."""
         return max(0, self.most - self.spent)
+
+    def may_end_from(self, step: int) -> bool:
+        """Whether the updates that may still be taken lead from this step to the last phase."""
+        return step + self.room >= self.first_end
 
     def planned_from(self, step: int) -> int:
         """The step at which the run would end if it went back to ``step``: the plan goes back

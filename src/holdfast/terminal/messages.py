@@ -166,5 +166,7 @@ def finding_lines(findings: Sequence[Finding], columns: int) -> list[str]:
 
 
 def _wrap_finding(finding: Finding, columns: int, max_lines: int) -> list[str]:
-    text = f"{finding.check}: {finding.because} → {finding.remedy}"
+    text = f"{finding.check}: {finding.because}"
+    if not finding.remedy.startswith("No action"):
+        text += f" → {finding.remedy}"
     return wrap(text, columns, f"  {MARKS[finding.severity]:<3}", " " * 5, max_lines=max_lines)
