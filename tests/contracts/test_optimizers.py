@@ -125,6 +125,24 @@ def test_no_gradient_means_no_move(name: str) -> None:
         assert torch.equal(a, b)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_a_parameter_with_a_later_first_gradient_moves_as_if_it_were_alone(name: str) -> None:
+    """As the new layer after a phase that trains the encoder only."""
+    generator = torch.Generator().manual_seed(0)
+    first, later, alone = (torch.nn.Parameter(torch.ones(4)) for _ in range(3))
+    settings = {"lr": 0.01, "weight_decay": 0.1}
+    both = build_optimizer(name, [{"params": [first, later], **settings}])
+    single = build_optimizer(name, [{"params": [alone], **settings}])
+    for number in range(4):
+        first.grad = torch.randn(4, generator=generator)
+        if number:
+            later.grad = alone.grad = torch.randn(4, generator=generator)
+            single.step()
+        both.step()
+    assert not torch.equal(later, torch.ones(4))
+    torch.testing.assert_close(later, alone)
+
+
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match="adamw"):
         build_optimizer("adamv", groups())

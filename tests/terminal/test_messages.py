@@ -93,6 +93,12 @@ def test_findings_take_two_lines_at_most_and_none_is_unnamed(count: int) -> None
         assert lines[0].startswith(f"  !! check_{count - 1}: "), "the worst first"
 
 
+def test_a_finding_without_a_remedy_ends_with_its_reason() -> None:
+    one = replace(finding("check"), because="2 rows moved", remedy="No action needed. Look there.")
+    assert finding_lines([one], 80) == ["  !  check: 2 rows moved"]
+    assert finding_lines([replace(one, remedy="Look.")], 80) == ["  !  check: 2 rows moved → Look."]
+
+
 def test_a_brief_teller_keeps_what_needs_a_person_and_speaks_up_once_the_run_is_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -98,7 +98,8 @@ OPTIMIZERS.add("adamw", _torch_optimizer("AdamW"))
 OPTIMIZERS.add("adam", _torch_optimizer("Adam"))
 # PyTorch has no fused kernel for this one.
 OPTIMIZERS.add("rmsprop", _torch_optimizer("RMSprop", fuses=False, alpha=0.99))
-OPTIMIZERS.add("sgd", _torch_optimizer("SGD", momentum=0.9, nesterov=True))
+# PyTorch's fused kernel fails where a parameter has its first gradient later than another one.
+OPTIMIZERS.add("sgd", _torch_optimizer("SGD", fuses=False, momentum=0.9, nesterov=True))
 OPTIMIZERS.add("paged_adamw8bit", _paged_adamw8bit)
 
 
