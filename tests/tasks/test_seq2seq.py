@@ -123,6 +123,10 @@ def test_a_snapshot_holds_token_numbers() -> None:
     assert found.metrics["perplexity"] == pytest.approx(math.exp(1.5))
     assert found.metrics["token_accuracy"] == 0.5
     assert math.isnan(measure_tokens(np.zeros(0), np.zeros((0, 2))).refined_loss)
+    # More than the run's files hold, and more than float64 does.
+    for loss, expected in ((345.0, math.exp(345)), (346.0, math.inf), (1e4, math.inf)):
+        found = measure_tokens(np.array([loss]), np.array([[3, 2]]))
+        assert found.metrics["perplexity"] == pytest.approx(expected)
 
 
 def test_smoothing_is_torchs_own_per_token() -> None:

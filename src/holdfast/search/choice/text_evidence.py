@@ -20,6 +20,7 @@ from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.fits.fit import fit
 from holdfast.metrics.comparison import bits_rows
+from holdfast.tasks.generation.losses import perplexities
 from holdfast.training.observe import Observer
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def text_evidence(prepared: PreparedData, train: Ints, valid: Ints) -> TextEvide
         before=-float(np.nanmean(before)),
         after=-float(np.nanmean(after)),
         steps=fitted.trained.last_step,
-        perplexity=float(np.exp(min(mean_loss, 700.0))),
+        perplexity=float(perplexities(np.array(mean_loss))),
         rows=after,
         units=prepared.units[sampled],
         rows_per_s=len(examples) / max(observer.seconds, 1e-9),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.core.records import Floats
+from holdfast.core.shapes import MAX_NUMBER
 from holdfast.training.task import Measurements, row_means
 
 if TYPE_CHECKING:
@@ -57,6 +58,14 @@ def right_of_each(right: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.stack([counts.float(), count], dim=1)
 
 
+def perplexities(token_losses: Floats) -> Floats:
+    """exp of mean losses per token, in nats; infinite above ``MAX_NUMBER``, the largest number that
+    a run's files hold."""
+    with np.errstate(over="ignore"):
+        found = np.exp(token_losses)
+    return np.where(found > MAX_NUMBER, np.inf, found)
+
+
 def measure_tokens(losses: Floats, kept: Floats) -> Measurements:
     """``token_loss`` (mean over all target tokens), ``perplexity`` = exp of it, and
     ``token_accuracy``, from the rows' mean losses [n] and ``right_tokens`` [n, 2]; NaN without
@@ -69,11 +78,9 @@ def measure_tokens(losses: Floats, kept: Floats) -> Measurements:
     tokens, right = kept[:, 0].astype(np.float64), kept[:, 1].astype(np.float64)
     total = max(1.0, float(tokens.sum()))
     loss = float((losses * tokens).sum()) / total
-    with np.errstate(over="ignore"):
-        perplexity = float(np.exp(loss))
     metrics = {
         "token_loss": loss,
-        "perplexity": perplexity,
+        "perplexity": float(perplexities(np.array(loss))),
         "token_accuracy": float(right.sum()) / total,
     }
     token_counts = tokens.round().astype(np.int64)

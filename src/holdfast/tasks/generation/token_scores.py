@@ -27,7 +27,7 @@ from holdfast.metrics.resample import (
     undefined,
 )
 from holdfast.stats.paired_tests import loss_rows
-from holdfast.tasks.generation.losses import token_losses
+from holdfast.tasks.generation.losses import perplexities, token_losses
 from holdfast.tasks.seq2seq.losses import target_tokens
 from holdfast.training.plan import batches_by_length
 from holdfast.training.task import device_batch
@@ -122,10 +122,9 @@ def compare_tokens(
 
 
 def _numbers(table: Floats) -> Floats:
-    # A perplexity that float64 cannot hold is infinite, not an error.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         loss, accuracy = table[:, 0] / table[:, 1], table[:, 2] / table[:, 1]
-        return np.stack([loss, loss, np.exp(loss), accuracy], axis=1)
+    return np.stack([loss, loss, perplexities(loss), accuracy], axis=1)
 
 
 TOKENS = 4096
