@@ -50,11 +50,7 @@ def labelled(data: str, seed: int) -> tuple[Sequence[Row], Sequence[Row]]:
         texts = MAKERS[TEXTS[data]](cache_folder() / "llama", sizes, seed)
         return texts.raw["train"], texts.raw["test"]
     parts = rows_of(data, 400, seed)
-    learned, test = (
-        [{"text": text, "label": label} for text, label in zip(one.texts, one.labels, strict=True)]
-        for one in (parts.whole().train, parts.test)
-    )
-    return learned, test
+    return parts.whole().train.records(), parts.test.records()
 
 
 def arguments(data: str) -> dict[str, Any]:

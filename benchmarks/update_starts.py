@@ -18,7 +18,6 @@ from typing import Any
 import pandas as pd
 from cells import Cell, grid, run_command
 from claims import Claim, Lines, Metric, average, comparison, described, paired, runs, table
-from peers.rows import Rows
 
 import holdfast
 from quality import rows_of
@@ -38,7 +37,7 @@ def cells(part: str = "") -> list[dict[str, Any]]:
 def run_one(cell: Cell) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     parts = rows_of(cell["data"], LABELLED, cell["seed"])
-    rows, test = _dicts(parts.whole().train), _dicts(parts.test)
+    rows, test = parts.whole().train.records(), parts.test.records()
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place:
         served = Path(place) / "served"
@@ -56,12 +55,6 @@ def run_one(cell: Cell) -> dict[str, Any]:
                 f"{start}_gate": updated.result["update"]["gate"]["outcome"],
             }
     return result
-
-
-def _dicts(rows: Rows) -> list[dict[str, str]]:
-    return [
-        {"text": text, "label": label} for text, label in zip(rows.texts, rows.labels, strict=True)
-    ]
 
 
 def _accuracy(run: holdfast.TrainedRun) -> float:

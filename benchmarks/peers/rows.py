@@ -45,6 +45,11 @@ class Rows:
         chosen = [int(position) for position in positions]
         return Rows(tuple(self.texts[i] for i in chosen), tuple(self.labels[i] for i in chosen))
 
+    def records(self) -> list[dict[str, str]]:
+        """A record of each row, as ``holdfast.train`` takes them."""
+        pairs = zip(self.texts, self.labels, strict=True)
+        return [{"text": text, "label": label} for text, label in pairs]
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

@@ -27,7 +27,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from holdfast.control.policy import Remedy
+from holdfast.control.policy import Remedy, trial_start
 from holdfast.control.sight import Sight
 from holdfast.core.actions import (
     Action,
@@ -85,7 +85,8 @@ class Ladder:
             return None
         rungs = RUNGS if sight.trials_left > 0 else ()
         remedies = filter(None, (rung(self, sight) for rung in rungs))
-        return next(remedies, None) or continue_early(self, sight)
+        possible = (one for one in remedies if sight.may_end_from(trial_start(sight, one)))
+        return next(possible, None) or continue_early(self, sight)
 
 
 def continue_early(ladder: Ladder, sight: Sight) -> Continue | None:
@@ -148,7 +149,7 @@ def rate_too_high(ladder: Ladder, sight: Sight) -> Remedy | None:
         name
     ):
         return None
-    if not sight.can.does("ScaleLearningRate") or not sight.may_end_from(0):
+    if not sight.can.does("ScaleLearningRate"):
         return None
     why = (
         f"the learning rate {sight.rate:.2g} is {sight.rate / usual:.3g} times the usual one, and "
@@ -341,8 +342,6 @@ def _with_falling_rate(
 def _from_best_checkpoint(sight: Sight, name: str, why: str, *changes: Action) -> Remedy | None:
     start = _restart_step(sight)
     if start is None or sight.room < sight.apart or start >= sight.first_planned:
-        return None
-    if not sight.may_end_from(start):
         return None
     return Remedy(name, (RollBack(why, start), *changes))
 

@@ -132,18 +132,26 @@ def _policy_decision(policy: Policy, sight: Sight) -> Remedy | Stop | Continue |
     raise RunError(name, rule, decision, remedy)
 
 
+def trial_start(sight: Sight, remedy: Remedy) -> int:
+    """The step from which a trial of this remedy continues; a trial that follows a failed one
+    begins where that one did."""
+    first, past = remedy.actions[0], sight.trial
+    if isinstance(first, RollBack):
+        return first.to_step
+    return past.step if past is not None and not past.kept else sight.step
+
+
 def start_trial(sight: Sight, remedy: Remedy) -> tuple[tuple[Action, ...], RemedyTrial]:
-    """The actions that begin a trial, and the trial. It ends within the updates that are left. A
-    trial that follows a failed one begins where that one did."""
+    """The actions that begin a trial, and the trial. It ends within the updates that are left."""
     _check_remedy(sight, remedy)
     first, past, far = remedy.actions[0], sight.trial, sight.can.does("RollBack")
     failed = past if past is not None and not past.kept else None
     changes = remedy.actions[1:] if isinstance(first, RollBack) else remedy.actions
-    at = first.to_step if isinstance(first, RollBack) else failed.step if failed else sight.step
+    at = trial_start(sight, remedy)
     end = at + sight.room
     changes = tuple(_extend_in_steps(sight, one) for one in changes)
     more = sum(one.steps or 0 for one in changes if isinstance(one, Extend))
-    if far and not sight.may_end_from(at):
+    if not sight.may_end_from(at):
         rule = f"cannot reach step {sight.first_end}, where the last phase begins, within the "
         raise _policy_error(remedy, f"{rule}{sight.room} updates left", at)
     cut = next((one for one in changes if isinstance(one, Shorten)), None)

@@ -111,7 +111,7 @@ def run_context(training_plan: TrainingPlan, additions: FitAdditions) -> Control
         findings=tuple(_leaking_rows(training_plan)),
         steps_per_epoch=math.ceil(len(training_plan.train) / last.rows_per_step),
         step_limit=training_plan.recipe.train.max_steps,
-        first_end=sum(phase.steps for phase in training_plan.plan.phases[:-1]) + 1,
+        first_end=training_plan.plan.first_end,
     )
 
 

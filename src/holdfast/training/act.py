@@ -157,8 +157,7 @@ def _unfreeze(run: Run, action: Unfreeze) -> Adjustments:
 
 
 def _shorten(run: Run, action: Shorten) -> Adjustments:
-    steps, steps_before = run.plan.steps, sum(phase.steps for phase in run.plan.phases[:-1])
-    earliest = max(run.step, steps_before) + 1
+    steps, earliest = run.plan.steps, max(run.step + 1, run.plan.first_end)
     if not earliest <= action.to_step < steps:
         rule = f"a run at step {run.step} of {steps} cannot end there"
         remedy = f"Name a step from {earliest} to {steps - 1}."

@@ -183,6 +183,11 @@ class Plan:
         return sum(phase.steps for phase in self.phases)
 
     @property
+    def first_end(self) -> int:
+        """The first step at which the run can end: the first one of the last phase."""
+        return sum(phase.steps for phase in self.phases[:-1]) + 1
+
+    @property
     def rows_passed(self) -> int:
         """Rows that pass forward and backward in all steps: the run's work."""
         return sum(phase.rows_passed for phase in self.phases)
