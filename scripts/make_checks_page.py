@@ -33,7 +33,8 @@ Skipped (no other file is given: --against FILE): contained_rows, leaks,
 
 This page describes the checks of `holdfast audit`, except those of [rows that were tokenised
 elsewhere](tasks.md#rows-that-were-tokenised-elsewhere): what each reports, what it cannot see, and
-how often it is wrong. `python scripts/make_checks_page.py` writes it from the checks themselves.
+how often it is wrong. *Score* (`score` in the JSON) says how severe a finding is, from 0 to 1.
+`python scripts/make_checks_page.py` writes the page from the checks themselves.
 `holdfast train` also runs the checks of single rows and of pixels at its start. The other checks
 need input that only an audit computes. CR, MR, TREC and BANKING77 are public data sets: customer
 reviews, movie reviews, questions (6 classes) and banking requests (77 classes).

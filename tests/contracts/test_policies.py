@@ -342,7 +342,7 @@ def test_little_learned_is_not_said_of_rows_that_got_worse() -> None:
 
 
 BY_VERDICT = to_record(Stop("memorizing, and no gain at 3 evaluations in a row"))
-WAITED = to_record(Stop("no improvement of the validation criterion at 3 evaluations"))
+WAITED = to_record(Stop("no improvement of the validation score, at 3 evaluations"))
 
 
 @pytest.mark.parametrize("label", ["learning", "inconclusive", "memorizing", "underfit"])

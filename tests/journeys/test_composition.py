@@ -463,7 +463,7 @@ def test_each_phase_has_a_schedule_of_its_own(trained: Any) -> None:
                 "train__epochs": 40,
                 "train__learning_rate": 1e-2,
             },
-            "no improvement of the validation criterion at 1 evaluations",
+            "no improvement of the validation score that early stopping uses, at 1 evaluations",
         ),
     ],
     ids=["minutes", "costs", "patience"],

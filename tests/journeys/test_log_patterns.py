@@ -27,5 +27,5 @@ def test_they_are_in_the_document_the_text_and_the_page(tmp_path: Path, holdfast
     done = holdfast("diagnose", path, "--html", page)
     assert done.code == 0, done.err
     text = done.out
-    assert "stairs: loss falls in steps at 3 ends of an epoch" in " ".join(text.split())
+    assert "stairs: loss falls at the ends of 3 epochs" in " ".join(text.split())
     assert "Patterns in the curves" in page.read_text("utf-8")

@@ -57,10 +57,7 @@ def test_a_threshold_is_chosen_on_validation_and_measured_on_the_stored_test_ans
         assert found[name]["precision"]["value"] == pytest.approx(len(right) / len(given))
         classes = {one["prediction"] for one in given}
         assert {one["class"] for one in found[name]["per_class"]} == classes
-    assert (
-        found["promise"]
-        == "at least 50 % of rows get a prediction, in 95 % of draws of the validation rows"
-    )
+    assert found["promise"] == "at least 50 % of rows get a prediction, with 95 % confidence"
     assert not (run / "openings.jsonl").exists()
     assert (
         json.loads((run / "threshold.json").read_text("utf-8"))["threshold"] == found["threshold"]
@@ -210,7 +207,7 @@ def test_costs_choose_the_answer(holdfast: Any, run: Path, fresh: Path, tmp_path
     found = _set(holdfast, run, "--cost", costs)
     assert found["valid"]["cost"] < found["valid"]["cost_without"]
     assert found["valid"]["cost"] <= found["limit"]
-    assert f"at most {found['limit']:.4g}, in 95 % of draws" in found["promise"]
+    assert f"at most {found['limit']:.4g}, with 95 % confidence" in found["promise"]
     after = [json.loads(line) for line in holdfast("predict", run, fresh).out.splitlines()]
     saids = [line["prediction"] for line in after]
     # At 50 to 1, "no" is worth saying below 1.8 % of "yes" alone.

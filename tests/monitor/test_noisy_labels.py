@@ -92,7 +92,10 @@ def test_the_probes_word_is_reported_with_its_interval(snapshot, classified) -> 
     run = classified([1] * 6, [0.0, 1.5, 2, 2, 2, 2])
     symptom = noisy_labels(History(tuple(run), dataclasses.replace(PLAN, label_noise=NOISY)))
     assert symptom is not None
-    assert "10 % of the labels (6 % to 15 %)" in symptom.because
+    assert (
+        "an estimated 10 % of the labels are wrong (6 % to 15 %), by the predictions of"
+        in symptom.because
+    )
     assert "a linear probe" in symptom.because
     evidence = {one.name: one for one in symptom.evidence}
     rate = evidence["share_of_wrong_labels"]

@@ -27,7 +27,7 @@ def test_the_loss_that_rose_gives_the_step_the_rise_and_its_p(classified) -> Non
     raw = judge(rises, PLAN)
     assert (raw.label, raw.since_step) == ("overfit", 200)
     means = [float(look.valid_losses.mean()) for look in rises]
-    told = f"The validation loss is {means[-1] - means[1]:.3f} above its lowest value (step 100"
+    told = f"The raw validation loss is {means[-1] - means[1]:.3f} above its lowest value (step 100"
     assert raw.because.startswith(told), raw.because
     assert "while the training loss did not rise" in raw.because
     assert value(raw, "share_of_the_run_beyond_the_best").value == pytest.approx(0.8)

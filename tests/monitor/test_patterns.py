@@ -45,7 +45,7 @@ def test_stairs_are_named_at_the_ends_of_epochs() -> None:
     levels = np.repeat([2.0, 1.2, 0.7, 0.4], 30)
     (found,) = patterns_of(log(train=levels + NOISE))
     assert (found.name, found.at) == ("stairs", (31.0, 61.0, 91.0))
-    assert "3 ends of an epoch" in found.because
+    assert "falls at the ends of 3 epochs" in found.because
     # The same steps within epochs are no stairs.
     assert names(log(train=np.r_[levels[15:], np.full(15, 0.4)] + NOISE)) == []
 

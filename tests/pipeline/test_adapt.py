@@ -269,7 +269,10 @@ def test_an_optimism_of_mere_rounding_is_not_printed_as_a_number() -> None:
     none = Optimism("accuracy", 1e-16, 0.0, 0.0, 12, 60)
     told = optimism_sentence(none, Estimate(1e-16, -0.1, 0.1))
     assert "inflates its validation score by less than 0.01 points of accuracy on average" in told
-    assert "here it equals the test score (95 % CI of the difference −10 to +10)." in told
+    assert told.endswith(
+        "; here the validation score differs from the test score by less than 0.01 points of "
+        "accuracy (95 % CI of the difference −10 to +10)."
+    )
     some = Optimism("accuracy", 0.012, 0.0, 0.03, 12, 60)
     assert "by about 1.2 points of accuracy on average" in optimism_sentence(some, Estimate(0.02))
 

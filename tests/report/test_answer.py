@@ -98,8 +98,8 @@ def test_more_rows_out_of_fold_than_test_rows_are_told_too(
     result["valid"]["out_of_fold"] = out_of_fold
     advice = told(result)[1]
     said = (
-        " Out-of-fold accuracy on the 340 rows outside the test set, by which the "
-        "checkpoint was chosen too: 85.9 % (95 % CI 81.8–89.2)."
+        " Out-of-fold accuracy on the 340 rows outside the test set, which also chose the "
+        "checkpoint: 85.9 % (95 % CI 81.8–89.2)."
     )
     assert advice.endswith(said) == is_told
     assert ("Out-of-fold" in advice) == is_told
@@ -136,8 +136,8 @@ def test_the_rows_out_of_fold_may_show_what_few_test_rows_cannot(
             "Worth using: out of fold it is better than the linear probe (baseline) by 3.9 points "
             "(95 % CI 0.2 to 7.6). 60 test rows alone cannot show a difference (difference "
             "+2.0 points, 95 % CI -8.0 to +12.0). Out-of-fold accuracy on the 340 rows outside the "
-            "test set, by which the checkpoint was chosen too: 85.9 % (95 % CI 81.8–89.2); linear "
-            "probe (baseline) 82.0 %."
+            "test set, which also chose the checkpoint: 85.9 % (95 % CI 81.8–89.2); linear probe "
+            "(baseline) 82.0 %."
         )
 
 

@@ -245,6 +245,28 @@ def test_requests_behind_one_another_are_answered_in_their_order(server: Server)
     assert found == [None if k % 5 == 0 else ("bad", "good")[k % 5 % 2 == 0] for k in range(15)]
 
 
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nuPgrade: h2c\r\nHTTP2-Settings: AAEA\r\n"
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [b"", b"Host", b"uPg", b"\nuPgrade", b": h2c", b"\r\n\r\n", b"\n\r\n", b'{"text'],
+    ids=repr,
+)
+def test_an_offer_to_change_the_protocol_is_ignored(server: Server, cut: bytes) -> None:
+    """As the HTTP client of Java makes it, in two parts; lines of a body are none of the head."""
+    request = ASK.replace(b"Content-Length", OFFER + b"Connection: close\r\nContent-Length")
+    lines = b'{"text":\n"upgrade: ab"\n}'
+    request = request.replace(BODY, lines).replace(b": %d" % len(BODY), b": %d" % len(lines))
+    at = request.index(cut)
+    found = server.raw(request[:at], request[at:])
+    assert found.startswith(b"HTTP/1.1 200")
+    assert found.count(b"HTTP/1.1") == 1
+    behind = server.raw(ASK + request)
+    assert behind.startswith(b"HTTP/1.1 200")
+    assert behind.count(b"HTTP/1.1 200") == 1
+
+
 def test_hosts_origins_and_packed_bodies_on_the_wire(server: Server) -> None:
     assert server.ask(Host="evil.example").status == 403
     assert server.ask(Origin="http://evil.example").status == 403

@@ -257,8 +257,8 @@ def explain_choice(history: Sequence[Snapshot], best_place: int, *, gains: bool 
         explanation = f"its {name} is the lowest"
     elif gains and not best:
         no_evidence = (
-            f"on {rows} validation rows it is not significantly lower than that of every later "
-            f"checkpoint (paired t-test, threshold p < {PROBE_LEVEL:g})"
+            f"on {rows} validation rows at least one later checkpoint is not significantly worse "
+            f"(paired t-test, threshold p < {PROBE_LEVEL:g})"
             if knows_classes(history[0])
             else "that loss is no lower than guessing gives"
         )

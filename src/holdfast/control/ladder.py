@@ -204,9 +204,9 @@ def learns_too_slowly(ladder: Ladder, sight: Sight) -> Remedy | None:
     if factor < 1.5 or not sight.can.does("ScaleLearningRate"):
         return None
     why = (
-        f"after {percent_phrase(done)} of the updates, {percent_phrase(left)} of the first "
-        "training loss (or, if larger, of the loss of predicting class frequencies) is left: at "
-        "this learning rate the run is likely to underfit"
+        f"after {percent_phrase(done)} of the updates, the training loss is still "
+        f"{percent_phrase(left)} of its first value (or of the loss of predicting the class "
+        "frequencies, if that is larger): at this learning rate the run is likely to underfit"
     )
     return Remedy(name, (ScaleLearningRate(why, factor), *_longer(sight, why)), in_time=True)
 

@@ -94,8 +94,12 @@ def optimism_sentence(expected: Optimism, observed: Estimate) -> str:
     )
     gap = scale * abs(observed.value)
     if gap < threshold:
-        return f"{sentence_start}; here it equals the test score{interval}."
+        return (
+            f"{sentence_start}; here the validation score differs from the test score by less than "
+            f"{threshold:g}{unit}{interval}."
+        )
     comparison = "better" if observed.value >= 0 else "worse"
     return (
-        f"{sentence_start}; here it is {gap:.2g}{unit} {comparison} than the test score{interval}."
+        f"{sentence_start}; here the validation score is {gap:.2g}{unit} {comparison} than the "
+        f"test score{interval}."
     )

@@ -178,8 +178,9 @@ class Patience:
         if self._patience is not None and self._waited >= self._patience:
             return (
                 Stop(
-                    f"no improvement of the validation criterion at {self._waited} evaluations in "
-                    f"a row; its lowest value was at step {self._best_step}"
+                    "no improvement of the validation score that early stopping uses, at "
+                    f"{self._waited} evaluations in a row; its best value was at step "
+                    f"{self._best_step}"
                 ),
             )
         return ()

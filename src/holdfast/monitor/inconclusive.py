@@ -73,7 +73,7 @@ def inconclusive(history: History) -> Symptom:
     )
     because = f"{len(gap)} validation rows are too few to decide {question}"
     if len(gap) < limits.FEWEST_ROWS and not rows_needed(gap, history.margin):
-        because += f", since fewer than {limits.FEWEST_ROWS} rows can hide a rise"
+        because += f": with fewer than {limits.FEWEST_ROWS} rows a rise may go unnoticed"
     return _undecided(history, because, gap, history.margin, remedies_for("few rows"))
 
 

@@ -41,8 +41,8 @@ ORDER: tuple[tuple[str, Label, str], ...] = (
         "overfit",
         "a test over all evaluations shows that the validation loss rose, and at least one of "
         "these holds: the predictions got worse; validation accuracy is far below training "
-        "accuracy; or the rows are too few to measure that gap, and more than half of the gain is "
-        "lost again",
+        "accuracy; or the rows are too few to decide whether it is, and more than half of the best "
+        "checkpoint's gain over predicting the class frequencies is lost",
     ),
     ("forgetting", "forgetting", "the loss on general text rose while the validation loss did not"),
     ("underfit", "underfit", "the run ended too early to call the model good or bad"),

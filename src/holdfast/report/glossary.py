@@ -238,7 +238,8 @@ GLOSSARY = (
     GlossaryEntry(
         "Newcombe's interval",
         (r"Newcombe(?:'s)?(?: paired)?(?: interval)?",),
-        "A confidence interval of the difference of two shares on the same rows (Newcombe 1998).",
+        "A confidence interval of the difference of two shares (Newcombe 1998), in a paired form "
+        "where both are of the same rows.",
     ),
     GlossaryEntry(
         "out of fold",

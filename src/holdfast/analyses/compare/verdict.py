@@ -58,7 +58,7 @@ def by_class(
     many" (``judge_pairs``: exact sign test, or Student's t over ``groups`` [n]; Holm over the
     classes: by chance one of them is below 5 % in at most 5 % of comparisons), 1 if its rows are
     too few groups. At most ten classes, the smallest p-values first; ``None`` if predictions are
-    not simply correct or wrong."""
+    not counted as correct or wrong."""
     if pairs.correct is None:
         return None
     names = sorted(set(map(str, labels)))

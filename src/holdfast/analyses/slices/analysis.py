@@ -366,7 +366,7 @@ def _rows_to_settle(mask: Bools, data: SliceData, level: float) -> tuple[int | N
         )
     # A candidate that just missed needs as many rows again for a fair second test.
     more_rows = total - n if total > n else n
-    return more_rows, f"inconclusive; {about(more_rows)} more test rows would decide it"
+    return more_rows, f"too few test rows; {about(more_rows)} more would decide it"
 
 
 def mean_of(data: SliceData, mask: Bools) -> Estimate:

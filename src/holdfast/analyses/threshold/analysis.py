@@ -150,7 +150,7 @@ def refuse_task(task: str, valid: Predictions, request: ThresholdRequest) -> Non
         what = "numbers" if valid.errors is not None else task
         raise RecipeError(
             "holdfast threshold",
-            f"is not available for {what}: their predictions are not simply correct or wrong",
+            f"is not available for {what}: their predictions cannot be counted as correct or wrong",
             None,
             "It needs classes, several labels, tags or images.",
         )
@@ -224,7 +224,7 @@ def _by_probability(
         if request.precision
         else f"at least {percent} of rows get a prediction"
     )
-    promise = f"{guarantee}, in {100 * CONFIDENCE_LEVEL:g} % of draws of the validation rows"
+    promise = f"{guarantee}, with {100 * CONFIDENCE_LEVEL:g} % confidence"
     on_test = None if test is None or rule is None else coverage_block(test, choice.threshold)
     return {
         "threshold": choice.threshold,
@@ -339,8 +339,8 @@ def _by_cost(
     return {
         "threshold": None,
         "promise": (
-            f"an average cost per row of at most {costs.limit:.4g}, in "
-            f"{100 * CONFIDENCE_LEVEL:g} % of draws of the validation rows"
+            f"an average cost per row of at most {costs.limit:.4g}, with "
+            f"{100 * CONFIDENCE_LEVEL:g} % confidence"
         )
         if better
         else None,

@@ -68,8 +68,9 @@ def stairs(facts: CurveFacts) -> Pattern | None:
     return Pattern(
         "stairs",
         tuple(float(train.positions[at]) for at in clear),
-        f"{train.name} falls in steps at {count_phrase(len(clear), 'end')} of an epoch "
-        f"({percent_phrase(min(1.0, share))} of its fall since the first) and hardly between them",
+        f"{train.name} falls at the ends of {len(clear)} epochs "
+        f"({percent_phrase(min(1.0, share))} of its decrease after the first epoch) and hardly "
+        "within them",
         "the model recognises rows that it sees again: it memorizes them in one pass. This is "
         "usual for large models on few rows; the validation loss says whether it harms",
     )

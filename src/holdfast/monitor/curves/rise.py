@@ -67,8 +67,8 @@ def risen(facts: CurveFacts) -> Verdict | None:
         return None
     change = facts.train_change
     rise_words = (
-        f"{smoothed_name(facts)} is {rise_phrase(valid.rise, valid.floor)} above its lowest at "
-        f"{place(facts, facts.best)}"
+        f"{smoothed_name(facts)} is {rise_phrase(valid.rise, valid.floor)} above its lowest value "
+        f"(at {place(facts, facts.best)})"
     )
     confidence = rise_confidence(facts, valid)
     if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:

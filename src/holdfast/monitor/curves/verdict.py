@@ -308,7 +308,8 @@ def healthy(facts: CurveFacts) -> Verdict | None:
     if valid.rise_share >= 5e-4:
         rise = rise_phrase(valid.rise, valid.floor, 1)
         course = (
-            f"has stopped falling and ends {rise} above its lowest at {place(facts, facts.best)}"
+            f"has stopped falling and ends {rise} above its lowest value (at "
+            f"{place(facts, facts.best)})"
         )
     elif valid.is_past_floor:
         course = "is flat: it ends at its lowest value"

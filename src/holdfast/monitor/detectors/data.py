@@ -219,10 +219,10 @@ def noisy_labels(history: History) -> Symptom | None:
         return None
     overfitted = is_overfit(history) or (history.at_floor and history.far_behind)
     return Symptom(
-        because=f"about {percent_phrase(noise.rate)} of the labels "
-        f"({percent_phrase(noise.low)} to {percent_phrase(noise.high)}) contradict {whose}, whose "
-        f"accuracy is {percent_phrase(noise.right)} on {noise.n:,} rows it was not fitted on "
-        f"(majority class {percent_phrase(noise.base)})",
+        because=f"an estimated {percent_phrase(noise.rate)} of the labels are wrong "
+        f"({percent_phrase(noise.low)} to {percent_phrase(noise.high)}), by the predictions of "
+        f"{whose}, whose accuracy is {percent_phrase(noise.right)} on {noise.n:,} rows that it was "
+        f"not trained on (most frequent class {percent_phrase(noise.base)})",
         strength=0.5 + limits.WRONG_LEVEL / 2,
         label=None if noise.low < limits.MANY_WRONG and overfitted else "noisy_labels",
         cause=WRONG_LABELS,

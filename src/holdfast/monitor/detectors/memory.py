@@ -129,8 +129,8 @@ def _answers(history: History) -> MemoryFinding | None:
         because = (
             f"{train_words}, the gap to validation rows exceeds {100 * limits.GAP:.0f} points with "
             f"a probability of {percent_phrase(gap.beyond)}, and the validation loss rose {rose}"
-            f"{p}, {'neither of which is' if p else 'of which the gap is not'} significant alone "
-            f"with {rise.n} validation rows"
+            f"{p}; with {rise.n} validation rows {'neither is' if p else 'only the rise is'} "
+            "significant by itself"
         )
     return because, min(limits.INTERVAL_LEVEL, gap.beyond), tuple(evidence)
 
@@ -193,12 +193,13 @@ COPYING = "the model copies its source"
 LOOPING = "the generated text repeats itself"
 COLLAPSE = "the generated texts collapse to one"
 BY_TEXTS: tuple[Label, ...] = ("underfit", "overfit", "memorizing", "diverging", "inconclusive")
-# The counted faults, in the order in which they are named when several are frequent.
+# The counted faults with what the outputs do, in the order in which they are named when several are
+# frequent.
 FAULTS = (
-    ("wrong_training_answer", BY_HEART),
-    ("collapsed", COLLAPSE),
-    ("repetition", LOOPING),
-    ("source_copied", COPYING),
+    ("wrong_training_answer", BY_HEART, "are copies of training outputs"),
+    ("collapsed", COLLAPSE, "are the same text"),
+    ("repetition", LOOPING, "repeat themselves"),
+    ("source_copied", COPYING, "copy their source"),
 )
 
 
@@ -218,10 +219,10 @@ def outputs(history: History) -> Symptom | None:
     if not shares.get(split):
         return None
     unseen, train = shares[split], shares.get("train", {})
-    frequent = ((name, cause) for name, cause in FAULTS if _is_frequent(unseen, name))
-    name, cause = next(frequent, ("", ""))
-    if not name:
+    fault = next((one for one in FAULTS if _is_frequent(unseen, one[0])), None)
+    if fault is None:
         return None
+    name, cause, words = fault
     low, high = _limits(unseen, name)
     evidence = [evidence_item(f"{split}_share_{name}", unseen[name], low, high, history.last_step)]
     if name in train:
@@ -229,7 +230,7 @@ def outputs(history: History) -> Symptom | None:
     by_heart = cause == BY_HEART
     return Symptom(
         because=f"{percent_phrase(unseen[name])} of the outputs for "
-        f"{'validation' if split == 'valid' else split} rows: {cause}",
+        f"{'validation' if split == 'valid' else split} rows {words}",
         strength=0.9 if by_heart else 0.0,
         label="memorizing" if by_heart else None,
         cause=cause,

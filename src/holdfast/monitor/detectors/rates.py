@@ -73,9 +73,9 @@ def rate_high(history: History) -> Symptom | None:
 def _broken(snapshot: Snapshot, history: History) -> Symptom:
     begins = snapshot.phase == "start"
     return Symptom(
-        because="a loss is not a number before the first update"
+        because="a loss is not finite before the first update"
         if begins
-        else f"a loss at step {snapshot.step} is not a number",
+        else f"a loss at step {snapshot.step} is not finite",
         strength=1.0,
         label="diverging",
         cause="rows or weights that were invalid before training"

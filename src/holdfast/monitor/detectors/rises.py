@@ -93,7 +93,8 @@ def rise_words(history: History) -> str:
     """``the validation loss is 1.204 above its lowest value (step 40; test over all
     evaluations, p = 0.003)``, by the raw loss where that rose."""
     if history.raw_has_risen:
-        name, value, step = "the validation loss", history.raw_above_best.value, history.raw_best
+        value, step = history.raw_above_best.value, history.raw_best
+        name = "the raw validation loss" if history.is_calibrated else "the validation loss"
     else:
         name, value, step = history.loss_name, history.above_best.value, history.best
     p = p_value_phrase(rise_p(history), OVER_EVALUATIONS)

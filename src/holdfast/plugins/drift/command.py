@@ -157,11 +157,11 @@ def _labels(block: Mapping[str, Any]) -> str:
     labels_text += f", {powered.get('note') or 'from labels and predictions (PPI++)'}"
     if harm is None:
         return labels_text
-    limit = f"{100 * harm['allowed']:.1f} %"
+    limit = f"{100 * harm['allowed']:.1f} % (the upper limit on the reference rows plus 2 points)"
     if harm["harmful"]:
         since = f"since about row {harm['since']:,}"
-        return f"{labels_text}; error rate shown to be above the allowed {limit}, {since}"
-    return f"{labels_text}; error rate not shown to be above the allowed {limit}"
+        return f"{labels_text}; error rate shown to be above {limit}, {since}"
+    return f"{labels_text}; error rate not shown to be above {limit}"
 
 
 def _left_out(block: Mapping[str, int]) -> str:

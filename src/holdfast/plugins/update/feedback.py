@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.inference import read_columns
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision
+from holdfast.data.columns.roles import named_columns
 from holdfast.data.raw import Raw, source_path
 from holdfast.data.source import refuse_missing
+from holdfast.data.table import Columns
 from holdfast.plugins.labelling.labels import resolve_labels
-from holdfast.recipe import DataPart
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,30 +70,25 @@ def is_store(where: str) -> bool:
         return stream.read(16) == b"SQLite format 3\0"
 
 
-def read_feedback(where: str, part: DataPart, raw: Raw, read: Callable[[str], Raw]) -> FeedbackRows:
-    """Read the feedback of a file or a store. ``raw`` is the run's own source, whose columns are
-    used; ``read`` reads a file as the task does.
+def read_feedback(
+    where: str, columns: Columns, raw: Raw, read: Callable[[str], Raw]
+) -> FeedbackRows:
+    """Read the feedback of a file or a store. ``raw`` is the run's own source, and ``columns`` are
+    the roles of its columns; ``read`` reads a file as the task does.
 
     Raises ``DataError`` where a file lacks the run's columns, ``StoreError`` where a store cannot
     be reached.
     """
     if is_store(where):
-        return _read_store(where, part, raw)
+        return _read_store(where, columns, raw)
     refuse_missing(where)
-    return _read_file(where, part, raw, read(where))
+    return _read_file(where, columns, raw, read(where))
 
 
-def needed_columns(part: DataPart, raw: Raw) -> tuple[str, ...]:
-    """The columns that each row must have: those of the text, and the label."""
-    texts = read_columns(part) or ()
-    required = (*texts, part.label, part.target, part.messages)
-    return tuple(dict.fromkeys(name for name in required if name and name in raw.names))
-
-
-def _read_file(where: str, part: DataPart, raw: Raw, source: Raw) -> FeedbackRows:
+def _read_file(where: str, columns: Columns, raw: Raw, source: Raw) -> FeedbackRows:
     table, decisions = source.table, []
-    needed = needed_columns(part, raw)
-    for name, usual in _usual_names(part, needed):
+    needed = [*text_names(columns), *([columns.label] if columns.label else [])]
+    for name, usual in _usual_names(columns):
         if name not in table.column_names and usual in table.column_names:
             table = table.rename_columns([name if c == usual else c for c in table.column_names])
             decisions.append(
@@ -132,16 +127,19 @@ def with_columns(rows: pa.Table, names: Sequence[str]) -> pa.Table:
     return pa.table({name: rows[name] if name in there else missing for name in names})
 
 
-def _usual_names(part: DataPart, needed: Sequence[str]) -> list[tuple[str, str]]:
+def text_names(columns: Columns) -> tuple[str, ...]:
+    """The columns that a text is made of."""
+    return (named_columns(columns.template) if columns.template else None) or columns.text
+
+
+def _usual_names(columns: Columns) -> list[tuple[str, str]]:
     """Pairs of the run's column names and the default names that a file may use for them."""
-    texts = read_columns(part) or ()
-    pairs = [(part.label, "label")] if part.label in needed else []
-    if len(texts) == 1 and texts[0] in needed:
-        pairs.append((texts[0], "text"))
+    texts = text_names(columns)
+    pairs = [(columns.label, "label"), *([(texts[0], "text")] if len(texts) == 1 else [])]
     return [(name, usual) for name, usual in pairs if name is not None and name != usual]
 
 
-def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
+def _read_store(where: str, columns: Columns, raw: Raw) -> FeedbackRows:
     import pyarrow as pa
 
     from holdfast.plugins.store.store import open_store
@@ -158,14 +156,13 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
             for one in request.texts
         }
     lines, used = [], []
-    needed = needed_columns(part, raw)
     for one in feedback:
         row = one.row if one.row is not None else texts.get((one.request, one.index))
-        if row is None or not all(k in row for k in needed if k != part.label):
-            continue
-        lines.append({**row, str(part.label): one.label})
-        used.append(one)
-    columns = {
+        line = None if row is None else _labelled_row(row, one.label, columns)
+        if line is not None:
+            lines.append(line)
+            used.append(one)
+    cells = {
         column: pa.array([_cell_text(line.get(column)) for line in lines], pa.string())
         for column in raw.names
     }
@@ -175,10 +172,35 @@ def _read_store(where: str, part: DataPart, raw: Raw) -> FeedbackRows:
     uniform = np.array([x.drawn == UNIFORM and x.suggestion != "seen" for x in used], dtype=bool)
     ids = np.array([-1 if one.id is None else one.id for one in used], dtype=np.int64)
     known = frozenset(one.id for one in all_feedback if one.id is not None)
-    rows = pa.table(columns)
+    rows = pa.table(cells)
     return FeedbackRows(
         rows, name, model_labelled, uniform, ids, unusable, known, disagreed=final_labels.disagreed
     )
+
+
+def _labelled_row(row: Mapping[str, Any], label: Any, columns: Columns) -> dict[str, Any] | None:
+    """A row of a request with its label in the run's columns; ``None`` where it lacks one of them.
+
+    A conversation is a list of turns in the column of the text, whatever that was in the request;
+    where the run has no column of answers, the label is its last turn.
+    """
+    names = text_names(columns)
+    line = dict(row)
+    if not all(name in row for name in names):
+        # A language model's service calls a prompt so, and several turns ``messages``.
+        prompt = row.get("messages", row.get("prompt"))
+        if prompt is None:
+            return None
+        line = {names[0]: prompt}
+    if columns.label is None:
+        prompt = line[names[0]]
+        turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        return {**line, names[0]: [*turns, {"role": "assistant", "content": label}]}
+    separator = columns.label_separator
+    if separator is not None and isinstance(label, list):
+        # Only separators: no label. An empty cell would be a missing one.
+        label = separator.join(label) or separator
+    return {**line, columns.label: label}
 
 
 def _cell_text(value: object) -> str | None:

@@ -25,6 +25,7 @@ from holdfast.core.records import Decision, Finding, Ints
 from holdfast.core.seeds import generator
 from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase, has_or_have
+from holdfast.data.chats.chat import form_of
 from holdfast.data.labels.classes import match_classes
 from holdfast.data.labels.spelling import missing_labels
 from holdfast.data.memory.frames import frame_file
@@ -34,7 +35,7 @@ from holdfast.data.table import Table
 from holdfast.data.tags.sentences import read_tagged
 from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
-from holdfast.plugins.update.feedback import read_feedback, with_columns
+from holdfast.plugins.update.feedback import is_store, read_feedback, with_columns
 from holdfast.plugins.update.findings import Spread, measure_spread, mixed_words, new_scripts
 from holdfast.prepare.clean import clean_like_run
 from holdfast.recipe import Recipe
@@ -118,6 +119,21 @@ def _refuse_run(finished_run: FinishedRun) -> None:
         raise RunError(run, rule, None, "Update a run that has a test set.")
 
 
+def refuse_rendered(table: Table, where: str) -> None:
+    """Raise ``DataError`` for the labels of a store where the run's chats are texts with the
+    markers of a template: the requests are turns."""
+    if "turns" not in table.rows.column_names or not is_store(where):
+        return
+    form = form_of(table)
+    if table.columns.label is None and form != "messages":
+        raise DataError(
+            where,
+            f"holds turns, and the run's chats are texts rendered as {form}",
+            None,
+            "Give the corrected chats in a file in the form of the run's.",
+        )
+
+
 class _Sources:
     """The run's own files: as tables, and as they were written."""
 
@@ -156,7 +172,9 @@ class _FeedbackJoin:
         _refuse_run(self._finished_run)
         self._sources = _Sources(self._recipe)
         raw = self._sources.raw("source")
-        self._feedback = read_feedback(where, self._recipe.data, raw, self._sources.read)
+        table = self._sources.tables["source"]
+        refuse_rendered(table, where)
+        self._feedback = read_feedback(where, table.columns, raw, self._sources.read)
         self._counts: dict[str, Any] = dict(self._feedback.unusable)
         self._findings: list[Finding] = []
         self._decisions = list(self._feedback.decisions)

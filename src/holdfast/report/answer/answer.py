@@ -156,7 +156,7 @@ def _out_of_fold(result: Block, score: Headline, is_stated: bool) -> str:
         compared = f"; {PHRASES['linear probe']}{figure}{difference}"
     return (
         f" Out-of-fold {metric_words(score.name)} on the {valid['n']:,} rows outside the test set, "
-        f"by which the checkpoint was chosen too: {value} (95 % CI {ends}){compared}."
+        f"which also chose the checkpoint: {value} (95 % CI {ends}){compared}."
     )
 
 
@@ -168,7 +168,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     if better_baselines and better_baselines[0] in GUESSES:
         return (
             f"Do not use it: on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores "
-            "as well, without reading the rows.",
+            "at least as well, without reading the rows.",
             "no",
         )
     paired = paired_comparison(result)

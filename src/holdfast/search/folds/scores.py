@@ -50,7 +50,7 @@ ROWS = "pooled rows"
 CORRECTED = "corrected resampled t"
 FOR = (
     "for models trained in this way on all rows, such as the saved one: the folds' models had "
-    "fewer rows, so this is a conservative estimate for the saved model, not a measurement of it"
+    "fewer rows, so this usually underestimates the saved model slightly, and does not measure it"
 )
 
 

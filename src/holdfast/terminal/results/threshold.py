@@ -22,8 +22,8 @@ def threshold_text(document: Mapping[str, Any], columns: int) -> str:
             lines.append(("Warning", document["why"]))
         if document["broken_in"]:
             broken = (
-                f"at most {100 * document['broken_in']:g} % of 1,000 resamplings on four data sets"
-                " (a resampling without a guarantee counts as kept)"
+                f"at most {100 * document['broken_in']:g} % of 1,000 resamplings of each of four "
+                "data sets (a resampling without a guarantee counts as kept)"
             )
             lines.append(("Error rate", f"measured: broken in {broken}"))
     for name, split in (("Validated", "valid"), ("Test", "test")):

@@ -41,6 +41,8 @@ CLIENT_CHECK_S = 0.05
 SWEEP_S = 0.5
 CONTINUE_RESPONSE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WIRE = "holdfast.wire"
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+UPGRADE, IGNORED = re.compile(rb"(?<=\n)upgrade(?=[ \t]*:)", re.IGNORECASE), b"ignored-upgrade"
 _ARRIVALS = itertools.count()
 _ORIGIN_END = re.compile(rb"[/?#]")
 
@@ -91,6 +93,14 @@ CODED = Fault(
     None,
     "Send the body uncompressed, with Content-Length or Transfer-Encoding: chunked.",
     reason="media type",
+)
+UPGRADED = Fault(
+    400,
+    "Upgrade",
+    "is not supported in a request that was sent before the response to the one before it",
+    None,
+    "Send the request again on a new connection, or without Upgrade.",
+    reason="not HTTP",
 )
 CROWDED = Fault(
     503,
@@ -146,6 +156,8 @@ class BoundedConnection(HttpToolsProtocol):
         self.give_up: Callable[[], None] | None = None
         # The request being answered; ``cycle`` is the one that was parsed last.
         self.answering_cycle: Any = None
+        # Received, but not yet parsed: the last line of a head, from its preceding line feed on.
+        self.unfinished_line = b""
         # The fault in the headers that are being parsed.
         self.fault_in_head: Fault | None = None
         super().connection_made(_LingeringTransport(transport, self))  # type: ignore[arg-type]
@@ -174,9 +186,25 @@ class BoundedConnection(HttpToolsProtocol):
         if self.in_head:
             # A part of this may be the body; it is not long: at most 256 kB arrive at once.
             self.head_bytes += len(data)
-        super().data_received(data)
+            data = self._without_upgrade(data)
+        if data:
+            super().data_received(data)
         if self.in_head and self.head_bytes > MAX_HEAD_BYTES and self.lingering_since is None:
             self.refuse(HEAD)
+
+    def _without_upgrade(self, data: bytes) -> bytes:
+        """The bytes of a head, and what follows it, without an offer to change the protocol, which
+        a server may ignore (RFC 9110, 7.8). The parser would skip the body of such a request; the
+        HTTP clients of Java and ``curl --http2`` make the offer with every one."""
+        data = self.unfinished_line + data
+        end = HEAD_END.search(data)
+        at = data.rfind(b"\n") if end is None else end.end()
+        if at < 0:
+            # In the first line.
+            return data
+        head, rest = data[:at], data[at:]
+        self.unfinished_line = b"" if end is not None else rest
+        return UPGRADE.sub(IGNORED, head) + (rest if end is not None else b"")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -189,6 +217,8 @@ class BoundedConnection(HttpToolsProtocol):
         if length > MAX_HEAD_BYTES or len(self.pipeline) >= MAX_PIPELINED:
             raise _HeadRefused
         self.fault_in_head = head_fault(self.parser.get_http_version(), self.url, self.headers)
+        if self.fault_in_head is None and self.parser.should_upgrade():
+            self.fault_in_head = UPGRADED
         if self.fault_in_head is not None:
             raise _HeadRefused
         self.in_head = False

@@ -100,11 +100,12 @@ MIN_LAPSE_RATE = 0.005
 def label_problems(view: Embedded) -> CheckResult | None:
     """Lists the rows whose label has an out-of-fold probability below 0.1 while another class has
     more than 0.5. If the data allow an estimate (``rank_labels``), it states the share of these
-    labels that are wrong, and the finding is a warning. Otherwise it is only a ranking; of the rows
-    whose most probable class is another one, if mistakes between certain classes are shown (Vuong's
-    test). If labels are contradicted no more often than uncertainty explains (the 90 % interval of
-    the share of wrong labels reaches below 0.5 %, and no such mistakes are shown), it lists at most
-    three rows with a probability below 0.05. Score: the estimated share of wrong labels."""
+    labels that are wrong, and the finding is a warning. Otherwise it only ranks rows; if mistakes
+    between certain classes are shown (Vuong's test), only those whose most probable class is not
+    their label. If labels are contradicted no more often than uncertainty explains (the 90 %
+    interval of the share of wrong labels reaches below 0.5 %, and no such mistakes are shown), it
+    lists at most three rows with a probability below 0.05. Score: the estimated share of wrong
+    labels."""
     ranking = view.label_ranking
     if view.fold_predictions is None or ranking is None:
         return None

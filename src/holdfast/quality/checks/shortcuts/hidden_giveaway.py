@@ -61,11 +61,11 @@ SERIOUS_SHARE = 0.5
     applies_to=has_classes,
 )
 def hidden_giveaway(view: Embedded) -> CheckResult | None:
-    """Reports shortcuts: cues (``quality/cues.py``) in at least a quarter of a class that the
-    content does not explain (``ContentModel.explains``). At least 97 % of the rows with the cue
-    must be of that class. It also reports classes whose texts have an even number of characters far
-    more or less often than the others'. It is an error if the cues mark more than half of all rows.
-    Score: the share of marked rows.
+    """Reports shortcuts: cues (``quality/cues.py``) that occur in at least a quarter of a class and
+    are not explained by the content (``ContentModel.explains``). At least 97 % of the rows with the
+    cue must be of that class. It also reports classes whose texts have an even number of characters
+    far more or less often than the others'. It is an error if the cues mark more than half of all
+    rows. Score: the share of marked rows.
     """
     table, labels = view.rows.table, view.rows.labels
     texts = view.rows.texts
