@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -220,6 +221,7 @@ def test_labels_that_a_task_has_are_taken(rule: LabelRule, label: object, stored
         (LabelRule("several", ("a", "b")), "a", "is not a list"),
         (LabelRule("several", ("a", "b")), ["c"], "is not a class"),
         (LabelRule("number"), float("nan"), "is not a number"),
+        (LabelRule("number"), 10**400, "is not a number"),
         (LabelRule("number"), True, "is not a number"),
         (LabelRule("number"), "1", "is not a number"),
         (LabelRule("tags", ("O",)), ["O"], "1 tags, and the row has 2 tokens"),
@@ -230,6 +232,25 @@ def test_labels_that_a_task_has_are_taken(rule: LabelRule, label: object, stored
 def test_other_labels_are_refused(rule: LabelRule, label: object, names: str) -> None:
     with pytest.raises(DataError, match=names):
         rule.check(label, {"tokens": ["x", "y"]})
+
+
+@pytest.mark.parametrize(
+    ("column", "row"),
+    [
+        ("words", {"id": 7, "words": ["New York", "rains"]}),
+        (None, {"id": "row 7", "words": ["New York", "rains"]}),
+        ("words", {"id": ["a"], "words": "it rains"}),
+        (None, {"text": "it rains"}),
+    ],
+)
+def test_a_tag_for_each_token_whatever_its_column_is_called(
+    column: str | None, row: dict[str, Any]
+) -> None:
+    rule = LabelRule("tags", ("O", "B-X"), column=column)
+    assert rule.check(["O", "B-X"], row) == ["O", "B-X"]
+    for wrong in (["O"], ["O", "O", "O"]):
+        with pytest.raises(DataError, match="the row has 2 tokens"):
+            rule.check(wrong, row)
 
 
 def test_the_rule_follows_from_the_task_or_from_what_was_answered() -> None:

@@ -162,6 +162,9 @@ def test_the_hash_parts_users_by_share_stays_and_differs_by_salt() -> None:
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.06
     assert not any(in_challenger(user, "a", 0.0) for user in users[:50])
     assert all(in_challenger(user, "a", 1.0) for user in users[:50])
+    long = "a long name of an experiment, which many experiments of a team begin with: "
+    three, four = ([in_challenger(user, long + end, 0.3) for user in users] for end in "xy")
+    assert abs(np.corrcoef(three, four)[0, 1]) < 0.06
 
 
 def _arms(one: Arms) -> Arms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import html
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import holdfast
 from holdfast.core.errors import DataError
 from holdfast.plugins.dashboard.inference import Busy, ModelTrial, input_fields
 from holdfast.runs.predictor import Predictor
@@ -59,6 +61,20 @@ def test_the_model_is_loaded_once_and_let_go_when_nobody_asks(
     trier._unload_if_idle()
     assert trier._loaded is None
     trier.close()
+
+
+def test_a_threshold_chosen_after_the_first_answer_applies_to_the_next(
+    finished_run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    rows = [{"text": text} for text in ("w1 bad w2", "w1 good w2", "w1 w2", "good bad")]
+    trier = ModelTrial()
+    before = [asyncio.run(trier.predict(run, row, False)).prediction for row in rows]
+    holdfast.threshold(run, coverage=0.1)
+    after = [asyncio.run(trier.predict(run, row, False)).prediction for row in rows]
+    trier.close()
+    assert None not in before
+    assert None in after
 
 
 def test_who_comes_when_many_wait_is_told_at_once(

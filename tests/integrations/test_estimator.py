@@ -130,6 +130,17 @@ def test_a_pickled_estimator_answers_the_same(fitted: TextClassifier) -> None:
     np.testing.assert_array_equal(again.predict_proba(texts), fitted.predict_proba(texts))
 
 
+def test_a_fit_that_fails_leaves_the_earlier_one(fitted: TextClassifier) -> None:
+    """Not the earlier model under the later labels, which would be false answers."""
+    texts, _ = texts_and_labels()
+    again = pickle.loads(pickle.dumps(fitted))
+    pairs = [(text, text) for text in texts]
+    with pytest.raises(DataError, match="has 1 independent unit"):
+        again.fit(pairs, ["up", *["down"] * (len(texts) - 2), "other"])
+    assert (again.classes_.tolist(), again.pairs_, again.text_columns_) == ([9, 10], False, None)
+    np.testing.assert_array_equal(again.predict(texts), fitted.predict(texts))
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_estimator(tiny_model: Path) -> None:
     texts, labels = texts_and_labels(40)

@@ -29,6 +29,7 @@ from holdfast.core.labels import verdict_title
 from holdfast.data.scratch import scratch_file
 from holdfast.recipe import as_settings
 from holdfast.report.answer.answer import answer
+from holdfast.runs.finished_run import FinishedRun
 
 pd = pytest.importorskip("pandas")
 
@@ -422,6 +423,17 @@ def test_a_finished_run_is_opened_by_its_name(run: holdfast.TrainedRun, tmp_path
 
 
 @pytest.mark.slow
+def test_a_run_that_was_moved_finds_the_rows_that_it_stored(
+    run: holdfast.TrainedRun, tmp_path: Path
+) -> None:
+    """Its recipe names the folder in which it was made."""
+    moved = shutil.copytree(run.folder, tmp_path / "moved")
+    finished = FinishedRun(moved)
+    assert finished.recipe.data.path == str(moved / "data.parquet")
+    assert finished.train_rows.source == str(moved / "data.parquet")
+    assert len(finished.train_rows) == len(FinishedRun(run.folder).train_rows)
+
+
 def test_asking_again_and_again_fills_no_disk(run: holdfast.TrainedRun, frame: Any) -> None:
     """A program that asks for days has the files of what it is reading now, and no others."""
     texts = frame["text"].to_list()[:4]

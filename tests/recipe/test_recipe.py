@@ -222,6 +222,14 @@ def test_a_template_on_the_command_line_is_text_whatever_yaml_makes_of_it(templa
     assert override(Recipe(), [f"data.template={template}"]).data.template == template
 
 
+@pytest.mark.parametrize("name", ["Comment #", "# replies", "a #b", "#"])
+def test_a_column_on_the_command_line_may_have_a_hash_sign(name: str) -> None:
+    data = override(Recipe(), [f"data.text={name}", f"data.label='{name}'"]).data
+    assert (data.text, data.label) == ((name,), name)
+    assert override(Recipe(), ["train.epochs=5 # as before"]).train.epochs == 5
+    assert override(Recipe(), ["methods.mix.way=a #b"]).methods["mix"] == {"way": "a #b"}
+
+
 @pytest.mark.parametrize("mark", ["|", ">", ";", " / "])
 def test_what_stands_between_labels_is_what_was_typed(mark: str) -> None:
     found = override(Recipe(), [f"data.label_separator={mark}"]).data.label_separator

@@ -207,6 +207,7 @@ TENSOR = {"name": "text", "shape": [1], "datatype": "BYTES", "data": ["a"]}
         {"inputs": [{"name": "text", "shape": [1], "datatype": "WORDS", "data": ["a"]}]},
         {"inputs": [{"name": "text", "shape": [-1], "datatype": "BYTES", "data": ["a"]}]},
         {"inputs": [{"name": "text", "shape": [0], "datatype": "BYTES", "data": []}]},
+        {"inputs": [{"name": "text", "shape": [2, 0], "datatype": "BYTES", "data": []}]},
         {"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "data": "a"}]},
         {"inputs": [{"shape": [1], "datatype": "BYTES", "data": ["a"]}]},
         {"inputs": [{**TENSOR, "parameters": 1}]},

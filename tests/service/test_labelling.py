@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError
+from holdfast.plugins.dashboard.labels import task_view
 from holdfast.plugins.labelling.sampling import EVEN_SHARE, order_keys
 from holdfast.plugins.service.labelling import Labelling, LabelTask
+from holdfast.plugins.service.promotion import record_start
 from holdfast.plugins.store.records import Feedback, StoredPrediction, StoredRequest, StoredText
 from holdfast.plugins.store.store import Store, open_store
 
@@ -70,6 +72,26 @@ def test_a_row_comes_without_the_answer_and_with_its_classes(desk: Labelling) ->
     assert "good" not in str(item.row)
     # Whoever asks again before he has answered gets the same.
     assert taken(desk.next_item("ann")).request == item.request
+
+
+def test_the_classes_are_those_of_the_served_model_and_not_of_its_predictions(
+    store: Store, desk: Labelling, tmp_path: Path
+) -> None:
+    facts = {"task": "token-classification", "label_kind": None, "columns": ["words"]}
+    record_start(store, MODEL, {**facts, "classes": ["O", "B-PER", "B-LOC"]}, tmp_path)
+    row = {"id": 7, "words": ["New York", "rains"]}
+    said = StoredPrediction(0, MODEL, ["B-PER", "B-PER"], 0.9)
+    store.add_requests(
+        [StoredRequest("z" * 32, 2e9, MODEL, 1, 0.01, None, (said,), (StoredText(0, row),))]
+    )
+    desk.next_item("ann")
+    item = desk.item("z" * 32, 0, "ann")
+    shown = task_view(item)
+    assert [name for name, _ in shown["choices"]] == ["O", "B-PER", "B-LOC"]
+    assert shown["tokens"] == ["New York", "rains"]
+    with pytest.raises(DataError, match="the row has 2 tokens"):
+        desk.answer(item.request, item.index, "ann", ["B-LOC"])
+    assert desk.answer(item.request, item.index, "ann", ["B-LOC", "O"]).label == ["B-LOC", "O"]
 
 
 def test_labels_know_who_when_which_model_how_drawn_and_what_was_seen(

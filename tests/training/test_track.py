@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from tests.kills import KillAt
 
+from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import MachineError, RecipeError
-from holdfast.core.records import Verdict
+from holdfast.core.records import Decision, Verdict
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 from holdfast.training.listeners.trackers import (
@@ -107,17 +108,65 @@ def test_wandb_and_mlflow_go_on_with_their_run_after_a_resume(tmp_path: Path) ->
 def test_a_path_is_sent_by_its_last_part_alone(tmp_path: Path) -> None:
     sent = flatten(
         {
-            "data": {"path": str(tmp_path / "rows.csv"), "text": ["a"]},
+            "data": {
+                "path": str(tmp_path / "rows.csv"),
+                "text": ["a"],
+                "mix": [{"path": str(tmp_path / "more.csv"), "weight": 2.0}],
+            },
             "seed": 1,
+            "distill": {"teacher": [str(tmp_path / "big"), "org/small"]},
             "train": {"metric": f"{tmp_path / 'own'}.py:cost"},
         }
     )
     assert sent == {
         "data.path": "rows.csv",
         "data.text": "['a']",
+        "data.mix": "[{'path': 'more.csv', 'weight': 2.0}]",
         "seed": 1,
+        "distill.teacher": "['big', 'org/small']",
         "train.metric": "own.py:cost",
     }
+
+
+@pytest.mark.parametrize("failing", ["log", "finish"])
+def test_a_run_goes_on_without_a_tracker_that_fails(
+    tmp_path: Path, marked_csv: Path, quick: list[str], monkeypatch: Any, failing: str
+) -> None:
+    from accelerate.tracking import TensorBoardTracker
+
+    calls = []
+
+    def fail(*_: object, **__: object) -> None:
+        calls.append(failing)
+        raise OSError("https://user:password@host")
+
+    monkeypatch.setattr(TensorBoardTracker, failing, fail)
+    settings = [f"data.path={marked_csv}", *quick, "track.to=tensorboard", "train.max_steps=4"]
+    run = tmp_path / "run"
+    with record_decisions() as decisions:
+        result = train(override(Recipe(), settings), run)
+    assert result["test"]["metrics"]
+    assert calls == [failing]
+    (told,) = [one for one in decisions if one.what == "tensorboard"]
+    assert isinstance(told, Decision)
+    assert told.prominent
+    assert told.because == "it failed with OSError; the run continues without it"
+    assert ("it failed with OSError" in (run / "events.jsonl").read_text()) == (failing == "log")
+
+
+def test_a_tracker_that_cannot_start_is_named_before_the_first_step(
+    tmp_path: Path, marked_csv: Path, quick: list[str], monkeypatch: Any
+) -> None:
+    from accelerate.tracking import TensorBoardTracker
+
+    def refuse(_: object) -> None:
+        raise ConnectionError("no server at port 5000")
+
+    monkeypatch.setattr(TensorBoardTracker, "start", refuse)
+    settings = [f"data.path={marked_csv}", *quick, "track.to=tensorboard"]
+    with pytest.raises(MachineError, match=r"tensorboard, which failed to start .*port 5000"):
+        train(override(Recipe(), settings), tmp_path / "run")
+    assert not (tmp_path / "run" / "events.jsonl").exists()
 
 
 def test_a_verdict_is_words_and_a_place_in_the_contracts_list() -> None:

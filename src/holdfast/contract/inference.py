@@ -17,7 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.run_folder import RECIPE
+from holdfast.contract.run_folder import DATA_KEYS, RECIPE
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores
 from holdfast.data.columns.roles import named_columns
@@ -265,9 +265,19 @@ def within_limits(part: DataPart, settings: Sequence[str] = ()) -> AbstractConte
     return use_limits(Limits(**limits.model_dump()))
 
 
+def run_recipe(run: Path) -> Recipe:
+    """The recipe of a run. Rows that the run stored itself (``data.parquet``) are read from its
+    folder, wherever that was moved to; other data stays where the recipe says."""
+    recipe = read_recipe(run / RECIPE)
+    stored = {key: (run / f"{name}.parquet").resolve() for name, key in DATA_KEYS.items()}
+    given = {key: Path(getattr(recipe.data, key) or "").name for key in stored}
+    own = {k: str(path) for k, path in stored.items() if given[k] == path.name and path.is_file()}
+    return recipe.with_changes(data=own) if own else recipe
+
+
 def data_part(run: Path) -> DataPart:
     """The data part of the run's recipe."""
-    return read_recipe(run / RECIPE).data
+    return run_recipe(run).data
 
 
 def encoding_for(

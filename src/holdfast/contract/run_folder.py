@@ -45,6 +45,9 @@ RUN_START = "begun.json"
 ELSEWHERE = "Choose a folder that you may write to with --out."
 # For a default folder's name, in bytes: a name may have 255.
 LONGEST_STEM = 200
+# Rows from memory that a run stores as ``NAME.parquet``, and the key of ``data`` for the file's
+# path. Others (the rows of a gate) are stored next to them.
+DATA_KEYS = {"data": "path", "valid": "valid", "test": "test", "unlabelled": "unlabelled"}
 # The files and folders of a run; anything else in its folder belongs to the user.
 RUN_FILES = (
     RECIPE,
@@ -63,6 +66,7 @@ RUN_FILES = (
     "data.parquet",
     "test.parquet",
     "valid.parquet",
+    "unlabelled.parquet",
     "gate.parquet",
     "feedback.parquet",
     "threshold.json",

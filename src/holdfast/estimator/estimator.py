@@ -147,16 +147,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             refuse_table_settings(recipe)
             check_candidates(recipe)
             refuse_permuted(X, {"y": y, "groups": groups})
-            self.text_columns_ = _text_columns(X)
-            texts = _texts(X, self.text_columns_)
+            text_columns = _text_columns(X)
+            texts = _texts(X, text_columns)
             _refuse_missing("X", "texts", texts, empty=True)
             labels = _labels(y)
-            self.classes_ = np.unique(labels)
-            _check_classes(self.classes_)
+            classes = np.unique(labels)
+            _check_classes(classes)
             with showing_progress(not self.verbose) as (_, display):
-                divided = self._divide(recipe, texts, labels, groups)
+                divided = self._divide(recipe, texts, labels, classes, groups)
                 learning = learning_rows(recipe, divided, scored=False, folds_first=True)
                 self._keep(learning.fit(listeners=(display,)))
+            # Together with the model: a fit that fails leaves the earlier one as it was.
+            self.text_columns_, self.classes_ = text_columns, classes
+            self.pairs_ = divided.table.has_pairs
         return self
 
     def predict_proba(self, X: Any) -> npt.NDArray[np.float64]:
@@ -301,6 +304,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         recipe: Recipe,
         texts: list[object],
         labels: npt.NDArray[np.generic],
+        classes: npt.NDArray[np.generic],
         groups: Sequence[object] | None,
     ) -> Divided:
         from holdfast.data.memory.texts import table_from_texts
@@ -308,16 +312,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from holdfast.split.split_table import split_table
 
         # By number: a table would read labels (merge their spellings, take "n/a" as missing).
-        numbers = np.searchsorted(self.classes_, labels)
+        numbers = np.searchsorted(classes, labels)
         table = table_from_texts(
             texts,
             [str(number) for number in numbers],
             None if groups is None else list(map(_group, series_values(groups, "groups"))),
-            classes=[str(number) for number in range(len(self.classes_))],
+            classes=[str(number) for number in range(len(classes))],
             source="X",
         )
-        table = replace(table, classes=_names(self.classes_))
-        self.pairs_ = table.has_pairs
+        table = replace(table, classes=_names(classes))
         shares = (TRAIN_SHARE, 1 - TRAIN_SHARE, 0)
         try:
             splits = split_table(table, seed=self.random_state, fractions=shares)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 
 from holdfast.contract.fit import PreparedData
-from holdfast.contract.run_folder import MODEL, RECIPE
+from holdfast.contract.inference import run_recipe
+from holdfast.contract.run_folder import MODEL
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints
 from holdfast.core.tasks import LABELLED_TEXT_TASKS, TAGGING_TASKS
@@ -30,7 +31,7 @@ from holdfast.methods.teacher import InnerStateLoss, ModuleOutputs
 from holdfast.models.depth import select_blocks
 from holdfast.models.encoders.general import TextNetwork
 from holdfast.models.loading.adapter_folder import is_adapter_folder
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes.answers import TextPredictor
 from holdfast.tasks.classes.encoding import TextModel, run_texts
@@ -319,7 +320,7 @@ def load_inside_teacher(
         why = "with model.freeze some blocks are not computed"
     if why:
         raise RecipeError(keys[0], f"is not possible: {why}", None, "Leave it out.")
-    teacher_recipe = read_recipe(run / RECIPE)
+    teacher_recipe = run_recipe(run)
     teacher_model = teacher_recipe.model.model_copy(
         update={"name": str(run / MODEL), "layers": None}
     )

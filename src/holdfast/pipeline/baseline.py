@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from holdfast.contract.fit import FittedModel
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.predictions import groups_of
-from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import decisions_to
 from holdfast.core.files import write_text
 from holdfast.core.lock import locked
@@ -31,7 +31,7 @@ from holdfast.fits.fit import fit
 from holdfast.metrics.score import accuracy_estimate
 from holdfast.prepare.model import concatenate, prepare
 from holdfast.prepare.rows import load_and_divide
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.report.page import write_report
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def add_baseline_run(run: Path, listeners: Sequence[Listener] = ()) -> dict[str,
     validation rows of ``run``. ``because``: one sentence.
     """
     with decisions_to(None), locked(run):
-        recipe = read_recipe(run / RECIPE)
+        recipe = run_recipe(run)
         splits = load_and_divide(recipe).splits
         test_table = splits.test.open()
         rows, (train, valid, test) = concatenate(splits.train.table, splits.valid.table, test_table)

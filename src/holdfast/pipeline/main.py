@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from holdfast.analyses.analysis import confirm_all, find_all
 from holdfast.contract.fit import FittedModel, OuterFoldPredictions
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.run_folder import (
     CHECKPOINTS,
     MODEL,
@@ -45,7 +46,7 @@ from holdfast.models.adapters.save import base_folder
 from holdfast.models.compute.processor import quick_dropout
 from holdfast.prepare.rows import check_names, load_and_divide
 from holdfast.prepare.sources import check_same_rows, store_tables, with_mix
-from holdfast.recipe import Recipe, read_recipe, resolve_paths
+from holdfast.recipe import Recipe, resolve_paths
 from holdfast.runs.procedure import (
     Learner,
     Procedure,
@@ -153,7 +154,7 @@ def _continue(
         return write_pages(run) if is_main_process() else read_result(run)
     check_recipe(run)
     notify_resumed(run, RECIPE)
-    recipe = recipe_given if procedure else read_recipe(run / RECIPE)
+    recipe = recipe_given if procedure else run_recipe(run)
     return _train(recipe, destination, listeners, procedure)
 
 

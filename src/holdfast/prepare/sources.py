@@ -12,7 +12,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, SEARCH, is_finished, is_main_process
+from holdfast.contract.run_folder import (
+    CHECKPOINTS,
+    DATA_KEYS,
+    RECIPE,
+    SEARCH,
+    is_finished,
+    is_main_process,
+)
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.files import write_atomically
@@ -38,8 +45,6 @@ HOLDS = {
 }
 # Keys that say where the rows of one table are.
 ONE_TABLE = ("text", "label", "target", "messages", "source", "group", "template", "config")
-# Tables that a recipe names; others (the rows of a gate) are stored next to them.
-DATA_KEYS = {"data": "path", "valid": "valid", "test": "test", "unlabelled": "unlabelled"}
 
 
 @contextlib.contextmanager

@@ -326,6 +326,10 @@ def _parse_value(text: str, key: str) -> Any:
         raise RecipeError(f"--set {key}", str(error), text, "Put it into a recipe file.") from None
     except yaml.YAMLError:
         return text
+    # In YAML, ` #` begins a comment. Typed without quotes, it is a part of the text.
+    is_quoted = text.lstrip()[:1] in ("'", '"', *YAML_BLOCK_MARKS)
+    if "#" in text and not is_quoted and (value is None or isinstance(value, str)):
+        value = text.strip()
     # YAML 1.1 reads `1e-4` as text. For keys of free sections, no later check makes it a number.
     is_untyped = isinstance(value, str) and not (key in _all_keys() or is_text_key(key))
     return float(value) if is_untyped and NUMBER.fullmatch(value) else value

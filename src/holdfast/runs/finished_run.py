@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.contract.inference import read_columns, within_limits
+from holdfast.contract.inference import read_columns, run_recipe, within_limits
 from holdfast.contract.predictions import ANSWERS, Predictions, SplitName, make_predictions, rows_of
 from holdfast.contract.result import now
 from holdfast.contract.run_folder import ALSO_TRAINED_NOTE, PREDICTIONS, RECIPE, SPLITS, open_run
@@ -37,7 +37,7 @@ from holdfast.data.table import Table
 from holdfast.data.tags.sentences import from_conll, read_tagged
 from holdfast.prepare.clean import clean_like_run
 from holdfast.prepare.given_files import given_files
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.recipe import DataPart, Recipe
 from holdfast.split.split_table import text_keys
 from holdfast.tasks import task_definition
 from holdfast.tasks.ensemble import HOW, SharedRows, cross_fitted, split_records
@@ -104,7 +104,7 @@ class FinishedRun:
     def recipe(self) -> Recipe:
         # Only for a finished run.
         _ = self.result
-        return read_recipe(self.run / RECIPE)
+        return run_recipe(self.run)
 
     @cached_property
     def predictor(self) -> Predictor:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.predictions import SplitName
-from holdfast.contract.run_folder import RECIPE, SPLITS
+from holdfast.contract.run_folder import SPLITS
 from holdfast.core.discovery import user_path
 from holdfast.core.errors import HoldfastError, RunError
 from holdfast.core.input_errors import reading_errors
@@ -26,7 +27,6 @@ from holdfast.core.tasks import IMAGE_TASKS
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import find_duplicates
 from holdfast.duplicates.words import RowTexts
-from holdfast.recipe import read_recipe
 from holdfast.runs.finished_run import also_trained, run_tables
 from holdfast.split.split_table import text_keys
 
@@ -197,7 +197,7 @@ def _by_source(
 ) -> tuple[npt.NDArray[np.int8], str | None]:
     """By near-duplicates, which need the run's own texts: its source is read again."""
     nothing = np.full(len(table), NO_SPLIT, dtype=np.int8)
-    keyed, recipe = KEY_COLUMN in records.column_names, read_recipe(run / RECIPE)
+    keyed, recipe = KEY_COLUMN in records.column_names, run_recipe(run)
     if recipe.task in IMAGE_TASKS and keyed:
         # The hash of an image has no near-duplicates, and reading images costs decoding them.
         return nothing, None

@@ -29,6 +29,7 @@ from holdfast.contract.inference import (
     Scorer,
     TaskPredictions,
     TaskPredictor,
+    run_recipe,
     within_limits,
 )
 from holdfast.contract.run_folder import RECIPE, open_run, unsealed_decisions
@@ -37,7 +38,7 @@ from holdfast.core.records import Decision, Ints, Scores
 from holdfast.data.raw import source_path
 from holdfast.data.table import Table
 from holdfast.prepare.clean import clean_like_run
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.recipe import DataPart, Recipe
 from holdfast.runs.prediction_file import NameSlices, Predicted
 from holdfast.runs.threshold import ThresholdRule, load_rule
 from holdfast.tasks import task_definition
@@ -229,7 +230,7 @@ def _shared_recipe(runs: Sequence[Path]) -> Recipe:
     """The recipe of the first run; the others must have the same task and cleaning steps."""
     for run in runs:
         open_run(run)
-    recipes = [read_recipe(run / RECIPE) for run in runs]
+    recipes = [run_recipe(run) for run in runs]
     for run, one in zip(runs, recipes, strict=True):
         if one.task is None:
             raise RunError(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from holdfast.contract.fit import FittedModel, RunStart, ScoringResult, TrainingPlan
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.run_folder import CHECKPOINTS, RECIPE, RUN_START, SEARCH, is_finished
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Interrupted, RunError
@@ -35,7 +36,7 @@ from holdfast.fits.fit import FitPlace
 from holdfast.models.layers import count_parameters
 from holdfast.prepare.rows import Divided
 from holdfast.prepare.sharding import shard_of
-from holdfast.recipe import Recipe, read_recipe, resolve_paths
+from holdfast.recipe import Recipe, resolve_paths
 from holdfast.recipe.plain_names import settings_with_stored_keys
 from holdfast.report.public import public_name
 from holdfast.training.checkpoint import LEAST_SECONDS, CheckpointStore
@@ -169,7 +170,7 @@ def unused_settings(run: Path, recipe: Recipe, request: TrainingRequest) -> list
         return []
     now, began, default = (
         one.model_dump(mode="json")
-        for one in (resolve_paths(recipe, Path()), read_recipe(run / RECIPE), Recipe())
+        for one in (resolve_paths(recipe, Path()), run_recipe(run), Recipe())
     )
     keys = [key for key in OPTION_KEYS if _value_at(now, key) != _value_at(default, key)]
     if "data" in request.in_memory:

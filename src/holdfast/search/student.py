@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.predictions import SplitName
-from holdfast.contract.run_folder import MODEL, RECIPE, open_run
+from holdfast.contract.run_folder import MODEL, open_run
 from holdfast.core.errors import RecipeError, RunError
 from holdfast.core.packaged_models import EMBEDDED
 from holdfast.fits.lessons import check_teachers, refuse_unlabelled
@@ -19,7 +20,7 @@ from holdfast.models.depth import stated_depth
 from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.models.loading.source import read_config
 from holdfast.prepare.model import refuse_static
-from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
+from holdfast.recipe import Recipe, as_settings, override, resolve_paths
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.finished_run import FinishedRun
 
@@ -66,7 +67,7 @@ def student_recipe(
     first_run = runs[0]
     for run in runs:
         open_run(run)
-    recipe = read_recipe(first_run / RECIPE)
+    recipe = run_recipe(first_run)
     check_teachers(runs, recipe)
     model = _student_model(first_run, recipe, student, layers, static=to is not None)
     finished = FinishedRun(first_run)

@@ -21,8 +21,9 @@ from holdfast.analyses.compare.compare import verdict_sentence
 from holdfast.analyses.compare.verdict import PairedRows, PairedVerdict, judge_pairs, pair_rows
 from holdfast.analyses.row_texts import LabelType, label_type_of, labels_of_rows
 from holdfast.contract.fit import FittedModel
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.predictions import Predictions
-from holdfast.contract.run_folder import RECIPE, open_run
+from holdfast.contract.run_folder import open_run
 from holdfast.core.decisions import notify
 from holdfast.core.errors import InputError
 from holdfast.core.records import Decision, Estimate, Floats, Ints, to_json
@@ -36,7 +37,7 @@ from holdfast.fits.policies import begins_as_probe
 from holdfast.models.layers import count_parameters
 from holdfast.models.loading.source import short_name
 from holdfast.prepare.model import concatenate, prepare
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.recipe.parts import DistillPart, ModelPart, TrainPart
 from holdfast.runs.predictor import Predictor
 from holdfast.stats.bootstrap import bootstrap, fold_atoms, sums
@@ -402,7 +403,7 @@ def _without_teacher(recipe: Recipe) -> Recipe:
     model, train = recipe.model, recipe.train
     (first, *_) = recipe.distill.teacher or ("",)
     if Path(model.name) == Path(first) / "model":
-        teacher_model = read_recipe(Path(first) / RECIPE).model
+        teacher_model = run_recipe(Path(first)).model
         base = teacher_model.model_dump(include={"name", "revision", "trust_remote_code"})
         model = ModelPart.model_validate(model.model_dump() | base)
     train_settings = {

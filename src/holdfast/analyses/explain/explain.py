@@ -32,7 +32,7 @@ from holdfast.analyses.explain.generation import (
     seq2seq_model,
 )
 from holdfast.analyses.explain.masking import Case, RowUnits
-from holdfast.contract.inference import Data, InferenceOptions, TaskPredictions
+from holdfast.contract.inference import Data, InferenceOptions, TaskPredictions, run_recipe
 from holdfast.contract.inference import PredictionRequest as Rows
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
@@ -312,7 +312,4 @@ def _labels(raw: Raw, name: str | None) -> Callable[[int], object]:
 
 
 def _task(predictor: Predictor) -> str:
-    from holdfast.contract.run_folder import RECIPE
-    from holdfast.recipe import read_recipe
-
-    return str(read_recipe(predictor.runs[0] / RECIPE).task)
+    return str(run_recipe(predictor.runs[0]).task)

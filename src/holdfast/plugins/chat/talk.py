@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
-from holdfast.contract.run_folder import RECIPE, model_of, open_run, unsealed_decisions
+from holdfast.contract.inference import run_recipe
+from holdfast.contract.run_folder import model_of, open_run, unsealed_decisions
 from holdfast.core.errors import HoldfastError, RecipeError
 from holdfast.core.records import Decision
 from holdfast.core.tasks import ENCODER_DECODER_TASKS, GENERATIVE_TASKS
@@ -22,7 +23,7 @@ from holdfast.data.chats.turns import Turn
 from holdfast.models.compute.device import best_device
 from holdfast.models.loading.quiet import quiet_transformers
 from holdfast.models.loading.tokenizer import position_limit
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.tasks.generation.token_scores import drawing
 from holdfast.tasks.lm.chat_tokens import prompt_tokens
 from holdfast.tasks.lm.generation import LONGEST_ANSWER, closing, stop_tokens, whole_prompts
@@ -177,7 +178,7 @@ class Talk:
                 task,
                 f"For predictions, use: holdfast predict {run} -",
             )
-        folder, recipe = model_of(run), read_recipe(run / RECIPE)
+        folder, recipe = model_of(run), run_recipe(run)
         tuned = _tuned_speaker(task, folder, recipe, run)
         if options.system:
             if not isinstance(tuned, ChatSpeaker) or tuned.trained_on_text:

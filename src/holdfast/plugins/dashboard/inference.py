@@ -22,7 +22,9 @@ from holdfast.core.input_errors import reading_errors
 from holdfast.core.run_files import RESULT_FILE
 from holdfast.core.tasks import DECODER_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.raw import source_path
+from holdfast.plugins.dashboard.runs import file_version
 from holdfast.report.numbers import number
+from holdfast.runs.threshold import FILE as THRESHOLD_FILE
 
 if TYPE_CHECKING:
     from holdfast.runs.predictor import Predictor
@@ -96,7 +98,7 @@ class ModelTrial:
     def __init__(self, waiting: int = MAX_WAITING, idle_s: float = IDLE_S) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="try")
         self._max_waiting, self._waiting, self._idle_s = waiting, 0, idle_s
-        self._loaded: tuple[tuple[Path, int], Predictor] | None = None
+        self._loaded: tuple[tuple[object, ...], Predictor] | None = None
         self._last_used = 0.0
 
     async def predict(self, run: Path, row: Mapping[str, Any], with_reasons: bool) -> TrialAnswer:
@@ -133,12 +135,13 @@ class ModelTrial:
         started = time.perf_counter()
         fields = input_fields(run)
         checked = {one.name: _value(one, row.get(one.name)) for one in fields}
-        run_version = (run, (run / RESULT_FILE).stat().st_mtime_ns)
-        loaded = self._loaded is None or self._loaded[0] != run_version
+        # A threshold is chosen after the run.
+        version = (run, *(file_version(run / name) for name in (RESULT_FILE, THRESHOLD_FILE)))
+        loaded = self._loaded is None or self._loaded[0] != version
         if loaded:
             # The old one is dropped first: two models may not fit into memory.
             self._loaded = None
-            self._loaded = (run_version, Predictor.load(run))
+            self._loaded = (version, Predictor.load(run))
         assert self._loaded is not None
         predictor = self._loaded[1]
         with tempfile.TemporaryDirectory(prefix="holdfast-try-") as folder:
@@ -149,11 +152,10 @@ class ModelTrial:
 def input_fields(run: Path) -> tuple[Field, ...]:
     """The columns that a run's model reads: texts, extra features, or an image."""
     from holdfast.contract.extra_features import saved_layer
-    from holdfast.contract.inference import data_part, read_columns
+    from holdfast.contract.inference import data_part, read_columns, run_recipe
     from holdfast.data.columns.extra import source_columns
-    from holdfast.recipe import read_recipe
 
-    recipe = read_recipe(run / "recipe.yaml")
+    recipe = run_recipe(run)
     if recipe.task in IMAGE_TASKS:
         return (Field(IMAGE, "picture"),)
     part = data_part(run)

@@ -149,9 +149,7 @@ def task_view(label_task: LabelTask, suggestion: str | None = None) -> Mapping[s
     image; ``suggestion`` is the prediction, once it was requested; ``tokens`` those of a row with a
     tag per token."""
     rule = label_task.rule
-    tokens = label_task.row.get("tokens") if rule.label_type == "tags" else None
-    if rule.label_type == "tags" and not isinstance(tokens, (list, tuple)):
-        tokens = str(next(iter(label_task.row.values()), "")).split()
+    tokens = rule.tokens(label_task.row) if rule.label_type == "tags" else None
     return {
         "request": label_task.request,
         "index": label_task.index,
@@ -162,7 +160,7 @@ def task_view(label_task: LabelTask, suggestion: str | None = None) -> Mapping[s
         ],
         "kind": rule.label_type,
         "choices": choices_with_keys(rule.classes or ()),
-        "tokens": [str(one) for one in tokens or ()],
+        "tokens": tokens or [],
         "why": DRAW_REASONS.get(label_task.drawn, label_task.drawn),
         "suggestion": suggestion,
     }

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.contract import result as outcome
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.run_folder import CHECKPOINTS, MODEL, RECIPE, RUN_START, claim_folder
 from holdfast.core.curves import Curves, Series
 from holdfast.core.decisions import (
@@ -54,7 +55,7 @@ from holdfast.plugins.episodes.rows import MetaRows, load_tasks
 from holdfast.prepare.model import prepare
 from holdfast.prepare.rows import check_names
 from holdfast.prepare.sources import store_tables
-from holdfast.recipe import Recipe, read_recipe, resolve_paths
+from holdfast.recipe import Recipe, resolve_paths
 from holdfast.runs.procedure import notify_resumed
 from holdfast.runs.scoring import write_pages
 from holdfast.runs.start import (
@@ -105,7 +106,7 @@ def meta(
         stack.enter_context(flushed_subnormals())
         resumed = resume and (run / RECIPE).exists()
         if resumed:
-            recipe = read_recipe(run / RECIPE)
+            recipe = run_recipe(run)
             if recipe.meta.method is None:
                 remedy = "Continue it with the command that started it."
                 raise RunError(str(run), "is not a run of holdfast meta", None, remedy)

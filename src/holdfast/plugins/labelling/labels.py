@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -25,8 +25,9 @@ MAX_CLASS_LENGTH, MAX_TEXT_LENGTH = 200, 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """The label type, the known classes or tags (``None``: unknown), and whether a new class is
-    recorded or refused (``allow_new``).
+    """The label type, the known classes or tags (``None``: unknown), whether a new class is
+    recorded or refused (``allow_new``), and the ``column`` of the tokens that get tags (``None``:
+    unknown).
 
     The served model cannot learn a new class by an update, so collecting it must be a decision.
     """
@@ -34,6 +35,18 @@ class LabelRule:
     label_type: LabelType
     classes: tuple[str, ...] | None = None
     allow_new: bool = False
+    column: str | None = None
+
+    def tokens(self, row: Mapping[str, Any]) -> list[str] | None:
+        """The tokens of a row that get tags: a list, or the words of a text, as the service reads
+        it. Without a known column, those of its first list, else of its first text."""
+        cells = list(row.values())
+        if self.column is not None and self.column in row:
+            cells = [row[self.column]]
+        for cell in cells:
+            if isinstance(cell, (list, tuple)):
+                return [str(one) for one in cell]
+        return next((cell.split() for cell in cells if isinstance(cell, str)), None)
 
     def check(self, label: Any, row: Mapping[str, Any] | None = None) -> Any:
         """The label as it is stored: a class in its known spelling, whatever case and white space
@@ -51,7 +64,8 @@ class LabelRule:
             return self._tags(label, row)
         if self.label_type == "number":
             is_number = isinstance(label, (int, float)) and not isinstance(label, bool)
-            if not is_number or not math.isfinite(label):
+            # A whole number may be too large for a float.
+            if not is_number or not abs(label) <= sys.float_info.max:
                 raise _label_error("is not a number", label, "Give a finite number.")
             return label
         if not isinstance(label, str) or not label.strip() or len(label) > MAX_TEXT_LENGTH:
@@ -80,9 +94,8 @@ class LabelRule:
             raise _label_error(
                 "is not a list of tags", label, 'Give a tag for each token: ["O", …].'
             )
-        tokens: Any = (row or {}).get("tokens")
-        listed = isinstance(tokens, Sequence) and not isinstance(tokens, str)
-        if listed and len(tokens) != len(label):
+        tokens = self.tokens(row or {})
+        if tokens is not None and len(tokens) != len(label):
             rule = f"has {len(label)} tags, and the row has {len(tokens)} tokens"
             raise _label_error(rule, label, "Give a tag for each token.")
         for one in label:
@@ -101,14 +114,15 @@ def label_rule(
     recipe_label_type: str | None = None,
     *,
     allow_new: bool = False,
+    column: str | None = None,
 ) -> LabelRule:
     """The rule of a model's task; ``recipe_label_type`` is that of its recipe, where it has one."""
     known_classes = tuple(classes) if classes else None
     if task in TYPE_BY_TASK:
-        return LabelRule(TYPE_BY_TASK[task], known_classes, allow_new)
+        return LabelRule(TYPE_BY_TASK[task], known_classes, allow_new, column)
     types: Mapping[str | None, LabelType] = {"several": "several", "number": "number"}
     default: LabelType = "class" if known_classes or recipe_label_type == "class" else "number"
-    return LabelRule(types.get(recipe_label_type, default), known_classes, allow_new)
+    return LabelRule(types.get(recipe_label_type, default), known_classes, allow_new, column)
 
 
 def rule_from_predictions(

@@ -40,7 +40,10 @@ MISMATCH_LIMIT, PRIOR = 100.0, 100.0
 def in_challenger(user: str, salt: str, share: float) -> bool:
     """Whether the challenger answers this user: the first 64 bits of a hash, as a fraction, are
     below ``share``."""
-    digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), key=salt.encode()[:64])
+    key = salt.encode()
+    if len(key) > hashlib.blake2b.MAX_KEY_SIZE:
+        key = hashlib.blake2b(key).digest()
+    digest = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), key=key)
     return int.from_bytes(digest.digest()[:8], "big") < share * 2**64
 
 

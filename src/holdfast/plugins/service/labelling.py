@@ -26,6 +26,7 @@ from holdfast.core.records import Estimate, Floats
 from holdfast.plugins.labelling.labels import (
     LabelRule,
     ResolvedLabels,
+    label_rule,
     resolve_labels,
     rule_from_predictions,
 )
@@ -40,6 +41,7 @@ from holdfast.plugins.labelling.sampling import (
     update_probabilities,
 )
 from holdfast.plugins.service.live.comparison import LATEST, both_answers
+from holdfast.plugins.service.promotion import recorded_facts
 from holdfast.plugins.store.records import Claim, Drawn, Feedback, Row, StoredPrediction, StoredRow
 
 if TYPE_CHECKING:
@@ -275,13 +277,22 @@ class Labelling:
         self._queue, self._queue_filled_at, self._labels_since = deque(), now, 0
         if not rows:
             return
-        self.rule = rule_from_predictions(
+        self.rule = self._served_rule() or rule_from_predictions(
             [(one.prediction.prediction, one.prediction.probabilities) for one in rows]
         )
         pool = label_pool(rows, feedback, self.rule, models_differ(self._store, rows))
         self._queue = deque(
             (rows[one.position], one.drawn) for one in next_rows(pool, QUEUE_LENGTH)
         )
+
+    def _served_rule(self) -> LabelRule | None:
+        """The rule of the model that was served last; predictions may lack some of its classes.
+        ``None`` where a server of an older version recorded nothing of it."""
+        facts = recorded_facts(self._store)
+        if "columns" not in facts:
+            return None
+        column = next(iter(facts["columns"] or ()), None)
+        return label_rule(facts["task"], facts["classes"], facts["label_kind"], column=column)
 
     def _accuracy(self, resolved: ResolvedLabels) -> dict[str, Estimate]:
         if self.rule.label_type in ("number", "text"):

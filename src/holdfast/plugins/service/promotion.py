@@ -149,7 +149,7 @@ def promote(
             raise RecipeError(model, "is already served", None, "Name another run.")
         note = (f"the same model, previously in {current.run}",)
         return _append(store, Promotion(current.model, model, run.resolve(), notes=note), at)
-    refuse_other(current.model, _recorded_facts(store, current), model, model_facts(run))
+    refuse_other(current.model, _facts_of(store, current), model, model_facts(run))
     evidence = pair_evidence(store, current.model, current.run, model, result, at)
     if not force:
         evidence.refuse(run, store.name)
@@ -218,12 +218,18 @@ def model_facts(run: Path) -> dict[str, Any]:
     }
 
 
-def _recorded_facts(store: Store, current: ServedModel) -> Mapping[str, Any]:
-    """What the servers of a model recorded at their start, or else what its run says."""
+def recorded_facts(store: Store, model: str | None = None) -> Mapping[str, Any]:
+    """What the last server of a ``model`` (or of any) recorded at its start; empty without one."""
     recorded: Mapping[str, Any] = {}
-    for one in _events(store):
-        if one.kind == SERVING and one.body["model"] == current.model:
+    for one in store.events(SERVING, limit=None):
+        if model is None or one.body["model"] == model:
             recorded = one.body
+    return recorded
+
+
+def _facts_of(store: Store, current: ServedModel) -> Mapping[str, Any]:
+    """What the servers of a model recorded at their start, or else what its run says."""
+    recorded = recorded_facts(store, current.model)
     if "columns" in recorded:
         return recorded
     # The model was promoted itself, or an older version started the server.

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holdfast.contract.inference import run_recipe
 from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import RECIPE, check_place, default_folder, is_finished, open_run
 from holdfast.core.errors import MachineError, RecipeError, RunError, StoreError
@@ -38,7 +39,7 @@ from holdfast.plugins.update.feedback import append_event
 from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
 from holdfast.plugins.update.procedure import UpdateProcedure
-from holdfast.recipe import Recipe, as_settings, override, read_recipe, resolve_paths
+from holdfast.recipe import Recipe, as_settings, override, resolve_paths
 from holdfast.recipe.plain_names import stored_key
 from holdfast.runs.finished_run import OPENINGS
 from holdfast.runs.procedure import read_search_start
@@ -109,8 +110,7 @@ def _continue_update(run: Path, out: Path) -> UpdateStart:
     saved = read_search_start(out)
     if saved is None or saved.get("command") != "update":
         raise _not_an_update_error(out)
-    saved_recipe = out / RECIPE
-    recipe = read_recipe(saved_recipe if saved_recipe.exists() else run / RECIPE)
+    recipe = run_recipe(out if (out / RECIPE).exists() else run)
     return UpdateStart(recipe, UpdateProcedure.of(saved))
 
 

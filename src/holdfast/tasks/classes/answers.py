@@ -30,10 +30,11 @@ from holdfast.contract.inference import (
     label_for,
     read_columns,
     read_prediction_rows,
+    run_recipe,
     select_columns,
 )
 from holdfast.contract.predictions import groups_of
-from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
+from holdfast.contract.run_folder import model_of, need_run, open_run
 from holdfast.core.decisions import decisions_in, decisions_to, record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Floats, Ints, Outputs, Scores
@@ -48,7 +49,7 @@ from holdfast.data.table import Table
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import LoadedClassifier
 from holdfast.models.encoders.general import TextNetwork
-from holdfast.recipe import DataPart, Recipe, read_recipe
+from holdfast.recipe import DataPart, Recipe
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes import classifier as shared
 from holdfast.tasks.classes.encoding import TextModel, answer, with_logits
@@ -268,7 +269,7 @@ def use_runs(runs: Sequence[Path]) -> TextPredictor:
     if label_kind == "class":
         same_names(models, models[0].classes, "classes")
     scale = problems.scale_of(open_run(runs[0])) if label_kind == "number" else Scale()
-    return TextPredictor(models, label_kind, read_recipe(runs[0] / RECIPE), scale)
+    return TextPredictor(models, label_kind, run_recipe(runs[0]), scale)
 
 
 def use_fitted(fitted: FittedModel) -> TextPredictor:

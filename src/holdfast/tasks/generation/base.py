@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import numpy as np
 
 from holdfast.contract.fit import FittedModel, ScoringRequest
-from holdfast.contract.inference import PredictionType, Scorer
+from holdfast.contract.inference import PredictionType, Scorer, run_recipe
 from holdfast.contract.predictions import groups_of
-from holdfast.contract.run_folder import RECIPE, need_run
+from holdfast.contract.run_folder import need_run
 from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.metric_names import higher_is_better
@@ -24,7 +24,7 @@ from holdfast.metrics import TEXT_METRICS, Metric
 from holdfast.metrics import find_text_metric as find_written
 from holdfast.models.compute.device import best_device
 from holdfast.models.generators.average import AveragedNetwork
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.stats.paired_tests import loss_rows
 from holdfast.tasks.ensemble import Chances, EnsembleEvidence, SharedRows, lie_apart, souped_model
 from holdfast.tasks.generation.losses import WATCHED
@@ -106,7 +106,7 @@ def the_runs(runs: Sequence[Path]) -> Recipe:
     """The recipe of the first of these generative runs, which applies to all of them."""
     for run in runs:
         need_run(run)
-    return read_recipe(runs[0] / RECIPE)
+    return run_recipe(runs[0])
 
 
 N = TypeVar("N")

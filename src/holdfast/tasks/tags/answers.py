@@ -21,8 +21,9 @@ from holdfast.contract.inference import (
     Scorer,
     encoding_for,
     label_for,
+    run_recipe,
 )
-from holdfast.contract.run_folder import RECIPE, model_of, need_run, open_run
+from holdfast.contract.run_folder import model_of, need_run, open_run
 from holdfast.core.decisions import decisions_in, record_decisions
 from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Floats, Ints, Outputs, Scores, softmax
@@ -36,7 +37,7 @@ from holdfast.data.tags.sentences import choose_tagged, load_tagged, read_tagged
 from holdfast.metrics.reliability import Calibration, calibrate
 from holdfast.models.encoders.checkpoint import load_saved_tagger
 from holdfast.models.encoders.classifier import LoadedClassifier
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.stats.temperature import losses_at
 from holdfast.tasks.classes.answers import FittedText
 from holdfast.tasks.classes.classifier import Tempered
@@ -228,7 +229,7 @@ def use_runs(runs: Sequence[Path]) -> TagPredictor:
     unread = str(open_run(runs[0]).get("model_facts", {}).get("unread_tag"))
     # Folders of older versions may lack it; ``O`` comes first.
     place = names.index(unread) if unread in names else 0
-    return TagPredictor(models, read_recipe(runs[0] / RECIPE), place)
+    return TagPredictor(models, run_recipe(runs[0]), place)
 
 
 def words_in(examples: Examples) -> EncodedWords:

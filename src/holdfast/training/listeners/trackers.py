@@ -15,17 +15,18 @@ from __future__ import annotations
 import importlib.util
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from holdfast.core.errors import RunError
+from holdfast.core.decisions import notify
+from holdfast.core.errors import MachineError, RunError
 from holdfast.core.files import write_json
 from holdfast.core.input_errors import reading_errors
 from holdfast.core.labels import Label
 from holdfast.core.packages import need_packages
-from holdfast.core.records import Snapshot, Verdict
+from holdfast.core.records import Decision, Snapshot, Verdict
 from holdfast.core.shapes import boolean, integer, parse_object, record, text
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ class TrackerListener:
     ``mark`` is a file with the last step sent and what a tracker needs to continue the same run. It
     is written before a step is sent: if the run is killed in between, this step is missing in the
     tracker, and no step is there twice.
+
+    A tracker that fails is not used again, which a decision records; the run and the other trackers
+    continue. One that cannot be started ends the run before its first step with ``MachineError``.
     """
 
     name, place = "track", "tell"
@@ -73,15 +77,20 @@ class TrackerListener:
     def __init__(
         self, trackers: Sequence[GeneralTracker], mark: Path, settings: Mapping[str, object]
     ) -> None:
-        self._trackers = trackers
+        self._trackers = list(trackers)
         self._mark = mark
         self._state = read_mark(mark)
         self._step_losses: list[tuple[int, float]] = []
         for tracker in trackers:
-            with redirect_stdout(sys.stderr):
-                tracker.start()
-                if "step" not in self._state:
-                    tracker.store_init_configuration(flatten(settings))
+            try:
+                with redirect_stdout(sys.stderr):
+                    tracker.start()
+                    if "step" not in self._state:
+                        tracker.store_init_configuration(flatten(settings))
+            except Exception as error:
+                rule = f"names {tracker.name}, which failed to start ({type(error).__name__})"
+                remedy = f"Check the settings of {tracker.name}, or leave it out."
+                raise MachineError("track.to", rule, str(error), remedy) from error
             if tracker.name == "mlflow":
                 self._state["mlflow"] = tracker.tracker.info.run_id
         self._save_state(self._state.get("step", -1))
@@ -95,11 +104,14 @@ class TrackerListener:
         if run.step <= last or run.verdict is None:
             return
         self._save_state(run.step)
+        failed: list[Decision] = []
         for step, loss in step_losses:
             if step > last:
                 last = step
-                self._send({"train/step_loss": loss}, step)
-        self._send({**numbers(run.history[-1]), **verdict_values(run.verdict)}, run.step)
+                failed += self._send({"train/step_loss": loss}, step)
+        values = {**numbers(run.history[-1]), **verdict_values(run.verdict)}
+        for failure in [*failed, *self._send(values, run.step)]:
+            run.journal.decide(run.step, failure)
 
     def log_test_metrics(self, step: int, metrics: Mapping[str, Mapping[str, Any]]) -> None:
         """Send the metrics of the test rows, when they are known: once per run."""
@@ -107,27 +119,43 @@ class TrackerListener:
         if not self._state.get("scored"):
             self._state["scored"] = True
             self._save_state(self._state["step"])
-            self._send({k: v for k, v in values.items() if v is not None}, step)
+            notify(*self._send({k: v for k, v in values.items() if v is not None}, step))
 
     def close(self) -> None:
-        with redirect_stdout(sys.stderr):
-            for tracker in self._trackers:
-                if tracker.name == "trackio":
-                    # A run that Accelerate finishes, Trackio finishes again at exit.
-                    importlib.import_module("trackio").finish()
-                else:
-                    tracker.finish()
+        notify(*self._with_each(_finish))
 
-    def _send(self, values: dict[str, float | str], step: int) -> None:
+    def _send(self, values: dict[str, float | str], step: int) -> list[Decision]:
         plain = {name: v for name, v in values.items() if not isinstance(v, str)}
-        # Trackio prints, and standard output may be the JSON of the command.
-        with redirect_stdout(sys.stderr):
-            for tracker in self._trackers:
-                tracker.log(plain if tracker.name in NUMBERS_ONLY else values, step=step)
+        return self._with_each(
+            lambda one: one.log(plain if one.name in NUMBERS_ONLY else values, step=step)
+        )
+
+    def _with_each(self, act: Callable[[GeneralTracker], None]) -> list[Decision]:
+        """``act`` on every tracker; those that fail are dropped, with a decision for each."""
+        failed: list[Decision] = []
+        for tracker in tuple(self._trackers):
+            try:
+                # Trackio prints, and standard output may be the JSON of the command.
+                with redirect_stdout(sys.stderr):
+                    act(tracker)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                # Without the message, which may hold an address with a password.
+                because = f"it failed with {type(error).__name__}; the run continues without it"
+                failed.append(Decision(tracker.name, "not used further", because, prominent=True))
+        return failed
 
     def _save_state(self, step: int) -> None:
         self._state["step"] = step
         write_json(self._mark, self._state)
+
+
+def _finish(tracker: GeneralTracker) -> None:
+    if tracker.name == "trackio":
+        # A run that Accelerate finishes, Trackio finishes again at exit.
+        importlib.import_module("trackio").finish()
+    else:
+        tracker.finish()
 
 
 def open_trackers(
@@ -224,7 +252,7 @@ def flatten(settings: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
             values |= flatten(value, f"{prefix}{key}.")
         elif value is not None:
             plain = isinstance(value, (bool, int, float))
-            values[prefix + key] = value if plain else _shortened(str(value))
+            values[prefix + key] = value if plain else str(_shortened(value))
     return values
 
 
@@ -241,7 +269,15 @@ def read_mark(mark: Path) -> dict[str, Any]:
     return state
 
 
-def _shortened(text: str) -> str:
+def _shortened(value: object) -> object:
+    """The value with every path in it, at any depth, shortened to its last part."""
+    if isinstance(value, Mapping):
+        return {name: _shortened(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_shortened(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    text = value
     path, _, function = text.partition(".py:")
     named = Path(f"{path}.py") if function else Path(path)
     absolute = named.is_absolute()

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from holdfast.contract.run_folder import RECIPE
+from holdfast.contract.inference import run_recipe
 from holdfast.core.decisions import DecisionListener
 from holdfast.core.machine import refuse_too_many_threads, usable_cores
 from holdfast.core.records import Decision
@@ -20,7 +20,7 @@ from holdfast.plugins.service.engine.rows import required_columns
 from holdfast.plugins.service.engine.tables import TableHandler
 from holdfast.plugins.service.engine.texts import TextHandler
 from holdfast.plugins.service.records import EngineFacts
-from holdfast.recipe import Recipe, read_recipe
+from holdfast.recipe import Recipe
 from holdfast.runs.predictor import Predictor
 from holdfast.runs.threshold import served_name
 from holdfast.tasks.classes.answers import TextPredictor, TextWithExtraFeatures
@@ -65,7 +65,7 @@ def open_engine(
     predictor = Predictor.load(run)
     for decision in predictor.decisions:
         notify(decision)
-    recipe = read_recipe(run / RECIPE)
+    recipe = run_recipe(run)
     choice = choose_precision(run, predictor, precision, notify)
     notify(Decision("precision", choice.precision, choice.because, prominent=True))
     return engine_of(predictor, recipe, choice, run, served_name(run), share_with=share_with)

@@ -187,7 +187,9 @@ async def _stored_request(
 def _checked_label(service: Service, label: Any, row: Row | None) -> Any:
     facts = service.facts
     label_type, new = _label_type(facts.run), service.settings.new_classes
-    return label_rule(facts.task, facts.classes, label_type, allow_new=new).check(label, row)
+    column = next(iter(facts.columns), None)
+    rule = label_rule(facts.task, facts.classes, label_type, allow_new=new, column=column)
+    return rule.check(label, row)
 
 
 @functools.cache

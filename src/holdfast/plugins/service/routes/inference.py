@@ -253,7 +253,7 @@ def _values(tensor: dict[str, Any], where: str) -> list[Any]:
         remedy = f"Known types: {known}."
         raise bad_request(f"{where}.datatype", "is unknown", datatype, remedy)
     valid_shape = isinstance(shape, list) and all(type(one) is int and one >= 0 for one in shape)
-    if not valid_shape or not shape or len(shape) > 2:
+    if not valid_shape or not shape or len(shape) > 2 or 0 in shape[1:]:
         raise bad_request(f"{where}.shape", "must be [rows] or [rows, items]", shape, "E.g. [1].")
     if not isinstance(data, list):
         raise bad_request(
