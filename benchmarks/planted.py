@@ -347,8 +347,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "estimator-order",
         "the estimator's probabilities are in another order than classes_",
         "estimator/estimator.py",
-        "table = replace(table, classes=_names(self.classes_))",
-        "table = replace(table, classes=_names(self.classes_)[::-1])",
+        "table = replace(table, classes=_names(classes))",
+        "table = replace(table, classes=_names(classes)[::-1])",
         ("tests/integrations/test_estimator.py",),
     ),
     (

@@ -199,7 +199,7 @@ def test_what_is_not_decided_says_what_is_lacking() -> None:
     )
     assert not any(one.confirmed for one in tested)
     assert tested[0].more_rows is not None
-    assert f"{about(tested[0].more_rows)} more test rows" in tested[0].because
+    assert f"{about(tested[0].more_rows)} more would decide it" in tested[0].because
     assert "no test row" in tested[1].because
     assert "no more frequent" in tested[2].because
     assert tested[2].more_rows is None

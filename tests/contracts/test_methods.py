@@ -307,7 +307,7 @@ def _disturbs_training_alone(listeners: list[Any], network: Any, sample: Any) ->
         for one in listeners:
             one.run_start(run)
         assert torch.equal(losses(False), measured)
-        assert not torch.equal(losses(True), learned)
+        assert not torch.equal(losses(True), learned), [one.name for one in listeners]
         for one in listeners:
             one.run_end(run)
         assert torch.equal(losses(True), learned)

@@ -152,11 +152,11 @@ def test_other_labels_and_tasks_are_refused(
     words: str,
 ) -> None:
     """By the teacher's recipe, before any model is loaded."""
-    recipe = made.read_recipe(finished_run / "recipe.yaml")
+    recipe = made.run_recipe(finished_run)
     other = recipe.model_copy(
         update={"task": task, "data": recipe.data.model_copy(update={"label_kind": label_kind})}
     )
-    monkeypatch.setattr(made, "read_recipe", lambda _: other)
+    monkeypatch.setattr(made, "run_recipe", lambda _: other)
     monkeypatch.setattr(made, "check_teachers", lambda *_: None)
     done = holdfast("distill", finished_run, "--to", "static", "--out", tmp_path / "no")
     assert done.code == 2

@@ -67,7 +67,7 @@ def test_no_rate_is_blamed_for_what_was_broken_before_the_first_update(
     trainer(guard.callback(), model=model).train()
     verdict = result_of(guard)["verdict"]
     assert verdict["label"] == "diverging"
-    assert verdict["because"].startswith("A loss is not a number before the first update")
+    assert verdict["because"].startswith("A loss is not finite before the first update")
     assert "rate" not in verdict["cause"]
     assert verdict["remedies"]
     assert not any("rate" in one["do"] for one in verdict["remedies"])
