@@ -261,10 +261,16 @@ def test_for_prediction_a_question_needs_no_answer(rows: Write) -> None:
 
 
 def test_groups_stay_and_a_row_without_one_stands_alone(rows: Write) -> None:
+    groups = ["x", None, "x ", "NaN", ""]
     table = load_chats(
-        rows([{"text": "a b", "by": "x"}, {"text": "c d", "by": None}]), RowOptions(group="by")
+        rows([{"text": f"a b {at}", "by": by} for at, by in enumerate(groups)]),
+        RowOptions(group="by"),
     )
-    assert table.column("group") == ["x", "(no group) row 1"]
+    alone = [f"(no group) row {at}" for at in range(5)]
+    assert table.column("group") == ["x", alone[1], "x", alone[3], alone[4]]
+    (found,) = [one for one in table.findings if one.check == "missing_group"]
+    assert found.rows == (1, 3, 4)
+    assert found.because == "3 rows without 'by': each is its own group"
 
 
 class Tokens:

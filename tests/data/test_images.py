@@ -162,8 +162,14 @@ def test_deep_pictures_keep_their_order(mode: str, tmp_path: Path) -> None:
         means.append(grey.mean())
     assert means == sorted(means)
     Image.fromarray(np.full((8, 8), 200.0, np.float32)).save(tmp_path / "f.tiff")
-    with pytest.raises(UnreadableImage, match="floating-point values up to 200"):
+    with pytest.raises(UnreadableImage, match="floating-point values from 200 to 200"):
         read_image(tmp_path / "f.tiff")
+    for values in ([0, 65536], [-1, 100]):
+        Image.fromarray(np.array([values], np.int32)).save(tmp_path / "i.tiff")
+        with pytest.raises(
+            UnreadableImage, match=f"integer values from {values[0]} to {values[1]}"
+        ):
+            read_image(tmp_path / "i.tiff")
 
 
 def test_parts_for_each_side_are_recognised(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -131,3 +132,24 @@ def test_a_copy_that_cannot_be_written_leaves_no_log(
     with pytest.raises((OSError, HoldfastError)):
         fix(FileColumns(str(source), ["text"], "label"), out, ASKED)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv"]
+
+
+def test_an_instruction_needs_no_input_and_another_answer_is_no_copy(tmp_path: Path) -> None:
+    rows = [
+        {"instruction": "Name a fruit.", "input": "", "output": "An apple."},
+        {"instruction": "Name a fruit.", "input": "", "output": "A pear."},
+        {"instruction": "Name a fruit.", "input": "", "output": "A pear."},
+        {"instruction": "Add.", "input": "1 and 2", "output": "3"},
+        {"instruction": "", "input": " ", "output": "Nothing was asked."},
+        {"instruction": "Add.", "input": "1 and 3", "output": None},
+    ]
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    columns = FileColumns(str(source), ["instruction", "input"], None, ["output"], any_text=True)
+    fixed = fix(columns, out, {"missing": True, "copies": True})
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [
+        rows[at] for at in (0, 1, 3)
+    ]
+    assert fixed.counts == {"missing": 2, "copies": 1}
+    fixed = fix(replace(columns, any_text=False), tmp_path / "all.jsonl", {"missing": True})
+    assert fixed.rows == 1

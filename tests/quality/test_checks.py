@@ -122,6 +122,12 @@ def test_conflicts_list_every_row_of_a_text_with_two_labels() -> None:
     assert found.score == pytest.approx(3 / 40)
 
 
+def test_the_example_of_a_conflict_shows_both_labels() -> None:
+    texts = ["one and the same text"] * 6 + sentences(34)
+    found = audit(texts, ["a"] * 5 + ["b"] * 35)["conflicting_labels"]
+    assert "row 0 'a', row 5 'b', row 1 'a', row 2 'a'" in found.because
+
+
 def test_conflicts_agree_with_all_pairs() -> None:
     generator = random.Random(1)
     texts = [" ".join(generator.choices("ab", k=generator.randint(1, 5))) for _ in range(200)]

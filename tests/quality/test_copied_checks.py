@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 from tests.quality.test_checks import sentences
 
 from holdfast.data.chats.chat import load_chats
+from holdfast.data.clean import OWN_GROUP
+from holdfast.data.labels.texts import load_labelled
 from holdfast.data.memory.texts import table_from_texts
+from holdfast.data.options import RowOptions
 from holdfast.duplicates.duplicates import combine_tables
 from holdfast.duplicates.loose_duplicates import find_loose_duplicates
 from holdfast.duplicates.normalise import normal_forms, to_arrow
@@ -162,6 +166,36 @@ def test_groups_on_both_sides_are_counted_in_the_other_file() -> None:
         seen("shared_groups", TableCopies(TableRows(table), combine_tables(table, {"t": apart}, 0)))
         is None
     )
+
+
+def test_rows_without_a_group_share_none_with_another_file() -> None:
+    """Their own names hold their row numbers, which are the same in every file."""
+    alone = [f"{OWN_GROUP}{n}" for n in range(20)]
+    table = table_from_texts(long_sentences(20), groups=alone)
+    other = table_from_texts(long_sentences(20, 1), groups=[*alone[:19], "u"], source="t.csv")
+    copied = TableCopies(TableRows(table), combine_tables(table, {"t": other}, 0))
+    assert seen("shared_groups", copied) is None
+
+
+@pytest.mark.parametrize("label_kind", ["class", "number", "several"])
+def test_only_classes_are_compared_by_their_number(label_kind: str, tmp_path: Path) -> None:
+    """Those of numbers and of sets of labels are strata, which each file has its own of."""
+    texts, labels = long_sentences(30), [str(10 - n % 3) for n in range(30)]
+    tables = []
+    for name, rows in (("s", labels), ("t", ["9", *labels[1:10]])):
+        kind = label_kind if name == "s" else "class"
+        written = [[row] if kind == "several" else row for row in rows]
+        lines = [{"text": t, "label": one} for t, one in zip(texts, written, strict=False)]
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        options = RowOptions(text=("text",), label="label", label_kind=kind, rare_below=1)
+        tables.append(load_labelled(str(path), options))
+    source, other = tables
+    copied = TableCopies(TableRows(source), combine_tables(source, {"t": other}, 0))
+    found = seen("leaks", copied)
+    assert found is not None
+    said = re.findall(r"(\d+) of them with another label", found.finding.because)
+    assert said == (["1"] if label_kind == "class" else [])
 
 
 def dated(here: list[str], there: list[str]) -> TableCopies:

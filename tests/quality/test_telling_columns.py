@@ -28,6 +28,10 @@ def found(**columns):
         ([f"data/{'abc'[k]}/{at}.txt" for at, k in enumerate(Y)], "the folder"),
         ([f"{'abc'[k]}-{at}" for at, k in enumerate(Y)], "the characters around its digits"),
         ([str(10_000 * k + at) for at, k in enumerate(Y)], "its order"),
+        # A whole number among others, a sign, more digits than ``int`` takes.
+        ([f"{k + at / 1000:.15g}" for at, k in enumerate(Y)], "its order"),
+        ([str(at - 600 if k == 0 else k * 500 + at) for at, k in enumerate(Y)], "its order"),
+        ([f"{k + 1}{at:05000}" for at, k in enumerate(Y)], "its order"),
         ([f"2024-0{k + 1}-{n % 28 + 1:02} {n // 28:02}:00" for n, k in enumerate(Y)], "its order"),
     ],
 )

@@ -232,6 +232,17 @@ def test_rows_without_a_group_stay_with_their_copies(make_table: Make) -> None:
     assert all(beside[at] == beside[at + 1] != "dropped" for at in range(0, 30, 2))
 
 
+def test_rows_without_a_group_do_not_drop_those_of_another_file(make_table: Make) -> None:
+    texts, labels, groups = prompts(12)
+    groups[:60] = [f"(no group) row {at}" for at in range(60)]
+    test = make_table(corpus(90, seed=8), labels[:90], groups=groups[:90])
+    splits = split_table(make_table(texts, labels, groups=groups), test=test, seed=0)
+    source = splits.records["split"].to_pylist()[: len(texts)]
+    named = {*groups[60:90]}
+    shared = {at for at in range(60, len(texts)) if groups[at] in named}
+    assert {at for at, side in enumerate(source) if side == "dropped"} == shared
+
+
 def test_one_group_of_most_rows_is_a_finding_and_of_a_whole_class_an_error(
     make_table: Make,
 ) -> None:

@@ -207,6 +207,18 @@ def test_blocks_that_hold_a_class_alone_are_never_chosen_and_refused_by_name(
 STABLE = SplitStrategy(stable=True, because="stable")
 
 
+def test_a_row_added_before_others_moves_none_without_a_group(make_table: Make) -> None:
+    texts, labels = corpus(201), labels_for(201)
+
+    def split(rows: list[str], own: list[str]) -> dict[str, str]:
+        groups = [f"(no group) row {at}" if at % 2 else f"g{text}" for at, text in enumerate(rows)]
+        table = make_table(rows, own, groups=groups)
+        return dict(zip(rows, sides(split_table(table, seed=5, strategy=STABLE)), strict=True))
+
+    before, after = split(texts[2:], labels[2:]), split(texts, labels)
+    assert {text: after[text] for text in before} == before
+
+
 def test_rows_that_are_added_move_none(make_table: Make, alter: Alter) -> None:
     rng = random.Random(7)
     old = corpus(300)

@@ -43,6 +43,7 @@ from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.run_files import read_result
 from holdfast.core.tasks import GENERATIVE_TASKS
 from holdfast.core.wording import p_value_phrase
+from holdfast.data.clean import named_groups
 from holdfast.data.source import refuse_missing
 from holdfast.data.table import Table
 from holdfast.data.texts.evaluation_tasks import EvaluationTask, read_task
@@ -523,7 +524,9 @@ def _group_reason(name: str, run_table: Table, table: Table) -> dict[str, Any]:
     if not (run_table.has_groups and table.has_groups):
         why = "not checked: the rows or the run have no group column (data.group)"
         return _reason(name, None, why)
-    run_groups, new_groups = set(run_table.column("group")), set(table.column("group"))
+    run_groups, new_groups = named_groups(run_table), named_groups(table)
+    if not new_groups:
+        return _reason(name, None, "not checked: no row has a group")
     shared = len(run_groups & new_groups)
     if shared == len(new_groups):
         return _reason(name, False, "every group also occurs in the run's test rows")

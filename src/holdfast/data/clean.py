@@ -24,7 +24,7 @@ from holdfast.data.columns.roles import fill_template
 from holdfast.data.labels.spelling import MISSING, quoted_list
 from holdfast.data.limits import current_limits
 from holdfast.data.raw import Raw
-from holdfast.data.table import Columns
+from holdfast.data.table import Columns, Table
 from holdfast.data.texts.general import normal_text
 
 _MAX_LISTED = 100
@@ -70,8 +70,21 @@ class Tally:
             notify(Finding(check, severity, share, self.count, rows, because, remedy, fixed))
 
 
+FILL = "Fill them in the source, if they matter."
 # A row without a group is a group by itself, under a name that no real group has.
 OWN_GROUP = "(no group) row "
+
+
+def group_names(cells: pa.Array, rows: pa.Array) -> pa.Array:
+    """The names of groups as compared: without white space around them, and for each of these
+    ``rows`` [n] without a group a name of its own."""
+    own_group = pc.binary_join_element_wise(OWN_GROUP, rows.cast(pa.string()), "")
+    return pc.if_else(has_no_group(cells), own_group, pc.utf8_trim_whitespace(cells))
+
+
+def named_groups(table: Table) -> set[str]:
+    """The groups that rows of other files may be in too: those with a name."""
+    return {name for name in table.column("group") if not name.startswith(OWN_GROUP)}
 
 
 def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
@@ -86,12 +99,7 @@ def role_columns(raw: Raw, columns: Columns) -> Iterator[pa.RecordBatch]:
         if columns.label is not None:
             arrays["label"] = _label(batch.column(columns.label), columns.label_missing)
         if columns.group is not None:
-            # White space around a group's name is ignored.
-            values = batch.column(columns.group)
-            own_group = pc.binary_join_element_wise(OWN_GROUP, rows.cast(pa.string()), "")
-            arrays["group"] = pc.if_else(
-                has_no_group(values), own_group, pc.utf8_trim_whitespace(values)
-            )
+            arrays["group"] = group_names(batch.column(columns.group), rows)
         yield pa.RecordBatch.from_pydict(arrays)
 
 
@@ -166,10 +174,10 @@ def report_missing(
 ) -> None:
     """Log one finding for each type of missing value that occurs. ``label_word`` is the label's
     name in check names: a pair calls it the target."""
-    fill, missing = "Fill them in the source, if they matter.", columns.label_missing
+    missing = columns.label_missing
     text_columns = " or ".join(map(repr, columns.text))
     check = "missing_text" if label_word == "label" else "missing_source"
-    text.report(check, rows, f"without {text_columns}: dropped", fill, fixed=True)
+    text.report(check, rows, f"without {text_columns}: dropped", FILL, fixed=True)
     marks, hint = "", ""
     if missing:
         shown = list(map(repr, missing))
@@ -177,8 +185,13 @@ def report_missing(
         hint = f" If {are} is a class, add --set data.labels=exact."
         marks = f" (empty, or written {quoted_list(missing)})"
     because = f"without {columns.label!r}{marks}: dropped"
-    label.report(f"missing_{label_word}", rows, because, fill + hint, fixed=True)
-    group.report("missing_group", rows, f"without {columns.group!r}: each is its own group", fill)
+    label.report(f"missing_{label_word}", rows, because, FILL + hint, fixed=True)
+    report_missing_groups(columns.group, rows, group)
+
+
+def report_missing_groups(column: str | None, rows: int, missing: Tally) -> None:
+    """Log a finding if any of the ``rows`` has no group in the ``column``."""
+    missing.report("missing_group", rows, f"without {column!r}: each is its own group", FILL)
 
 
 @dataclass(slots=True)

@@ -21,7 +21,14 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.printable import shorten
 from holdfast.core.records import Decision, Finding, Severity
-from holdfast.data.clean import Tally, has_all_texts, report_missing, role_columns, row_schema
+from holdfast.data.clean import (
+    OWN_GROUP,
+    Tally,
+    has_all_texts,
+    report_missing,
+    role_columns,
+    row_schema,
+)
 from holdfast.data.columns.profile import (
     Profile,
     column_key,
@@ -180,7 +187,7 @@ def load_pairs(source: str | Path, options: RowOptions = DEFAULT_OPTIONS) -> Tab
 
 
 def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
-    no_text, no_target = Tally(), Tally()
+    no_text, no_target, no_group = Tally(), Tally(), Tally()
     schema = row_schema(columns, ("target", pa.string()))
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -197,14 +204,16 @@ def _write(raw: Raw, columns: Columns, need_target: bool) -> datasets.Dataset:
                 is_complete = pc.is_valid(targets)
                 batch, targets = batch.filter(is_complete), targets.filter(is_complete)
             arrays = {name: batch.column(name) for name in batch.schema.names}
+            if "group" in arrays:
+                own_group = pc.starts_with(arrays["group"], OWN_GROUP)
+                no_group.add(batch.column("row").filter(own_group))
             arrays["target"] = pc.fill_null(targets, "")
             arrays["label"] = pa.array(np.zeros(batch.num_rows, dtype=np.int64))
             yield pa.record_batch([arrays[name] for name in schema.names], schema=schema)
 
     rows = write_batches("pairs", schema, batches())
-    empty = Tally()
     report_missing(
-        columns, len(raw), text=no_text, label=no_target, group=empty, label_word="target"
+        columns, len(raw), text=no_text, label=no_target, group=no_group, label_word="target"
     )
     return rows
 

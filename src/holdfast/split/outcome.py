@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import derive_seed
+from holdfast.data.clean import named_groups
 from holdfast.data.table import Table
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, nearest_protected
 from holdfast.duplicates.near_duplicates import mix_bits
@@ -183,7 +184,7 @@ def find_drops(gathered: CombinedRows) -> tuple[Drops, ...]:
         table, protected_table = gathered.tables[name], gathered.tables[protected]
         group = np.zeros(len(table), dtype=bool)
         if table.has_groups and protected_table.has_groups:
-            protected_groups = set(protected_table.column("group"))
+            protected_groups = named_groups(protected_table)
             group = np.array(
                 [value in protected_groups for value in table.column("group")], dtype=bool
             )

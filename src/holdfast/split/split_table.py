@@ -25,6 +25,7 @@ from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import count_phrase, list_phrase
+from holdfast.data.clean import OWN_GROUP, named_groups
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
@@ -178,10 +179,12 @@ def _assign_rows(
     labels = table.column("label")[kept_rows]
     if strategy.stable:
         # The identity of a row as a hash: its group's name, else its normal form.
+        identity = text_keys(table)[kept_rows]
         if table.has_groups:
-            identity = content_keys(pa.array(table.column("group"), pa.large_string()))[kept_rows]
-        else:
-            identity = text_keys(table)[kept_rows]
+            groups = np.asarray(table.column("group"), dtype=object)[kept_rows]
+            named = [not name.startswith(OWN_GROUP) for name in groups]
+            keys = content_keys(pa.array(groups, pa.large_string()))
+            identity = np.where(named, keys, identity)
         assignment = by_hash(identity, shares, seed)
     elif strategy.by == "time":
         assert strategy.ages is not None
@@ -428,7 +431,7 @@ def refuse_leaks(splits: Splits) -> None:
                 f"row {first[0]} of {one}, row {first[1]} of {other}",
                 _REMEDY,
             )
-    groups = {name: set(t.column("group")) for name, t in tables.items() if t.has_groups}
+    groups = {name: named_groups(t) for name, t in tables.items() if t.has_groups}
     for one, other in combinations(groups, 2):
         if both := groups[one] & groups[other]:
             raise SplitError(f"{one} and {other}", f"share {len(both)} groups", min(both), _REMEDY)

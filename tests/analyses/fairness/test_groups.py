@@ -27,6 +27,7 @@ from holdfast.analyses.fairness.groups import (
     _test_candidate,
     confirm_gaps,
     find_gaps,
+    groupings_of,
     measures_of,
 )
 from holdfast.contract.predictions import Predictions, SplitName
@@ -278,3 +279,9 @@ def test_the_rows_that_would_settle_a_gap_count_units() -> None:
     )
     assert alone is not None
     assert by_units == pytest.approx(10 * alone, rel=0.03)
+
+
+def test_spaces_and_spellings_of_a_missing_cell_make_no_group() -> None:
+    (found,) = groupings_of({"sex": ["f", "f ", "m", "NaN", "", None]}, ["sex", "age"])
+    assert list(found.row_groups) == ["f", "f", "m", None, None, None]
+    assert found.names == ("f", "m")

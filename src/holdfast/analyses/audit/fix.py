@@ -21,7 +21,7 @@ from holdfast.analyses.audit.audit import Audit, AuditRequest
 from holdfast.analyses.audit.tokenized import is_tokenized
 from holdfast.core.errors import DataError, RecipeError
 from holdfast.core.outputs import OutputFile, check_output, open_output
-from holdfast.core.tasks import GENERATIVE_TASKS
+from holdfast.core.tasks import DECODER_TASKS, GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell, write_delimited
 from holdfast.data.raw import Raw, source_path
@@ -119,6 +119,7 @@ def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -
         [label] if generates else [],
         recipe.data.encoding,
         recipe.data.config,
+        any_text=audited.task in DECODER_TASKS,
     )
     return fix(columns, out, requested_treatments(recipe), force=force)
 
@@ -126,7 +127,8 @@ def fix_audited(request: AuditRequest, audited: Audit, out: Path, force: bool) -
 @dataclass(frozen=True, slots=True)
 class FileColumns:
     """A file of texts, and its columns: inputs (``text``), the ``label``, and target texts of a
-    generative model (``targets``); ``encoding`` and ``config`` as in ``load_table``."""
+    generative model (``targets``); ``encoding`` and ``config`` as in ``load_table``; ``any_text``
+    as in ``RowSet``."""
 
     source: str
     text: Sequence[str]
@@ -134,6 +136,7 @@ class FileColumns:
     targets: Sequence[str] = ()
     encoding: str | None = None
     config: str | None = None
+    any_text: bool = False
 
 
 def fix(
@@ -160,8 +163,16 @@ def fix(
     log = check_output(Path(f"{out}{LOG}"), [file], force=force)
     raw = read_source(columns.source, columns.encoding, columns.config)
     _check_columns(raw, (*columns.text, *columns.targets), columns.label)
-    before = _row_set(raw, tuple(columns.text), columns.label)
-    after, changes = clean_rows(before, plan, columns.targets)
+    cells = {name: raw.table[name].to_pylist() for name in raw.names}
+    before = RowSet(
+        range(len(raw)),
+        cells,
+        tuple(columns.text),
+        columns.label,
+        tuple(columns.targets),
+        columns.any_text,
+    )
+    after, changes = clean_rows(before, plan)
     if not len(after):
         rule = f"would have no rows left: {', '.join(plan.names)}"
         raise DataError(columns.source, rule, None, "Use fewer cleaning steps.")
@@ -209,11 +220,6 @@ def _check_columns(raw: Raw, names: Sequence[str], label: str | None) -> None:
         if "nested" in raw.column_types.get(name, set()):
             rule = f"column {name!r} holds lists or objects, and cleaning steps need text"
             raise DataError(raw.source, rule, None, "Name columns of text with --text.")
-
-
-def _row_set(raw: Raw, text: tuple[str, ...], label: str | None) -> RowSet:
-    columns = {name: raw.table[name].to_pylist() for name in raw.names}
-    return RowSet(range(len(raw)), columns, text, label)
 
 
 def _typed(raw: Raw, file: Path, rows: RowSet, changed: set[str]) -> pa.Table:

@@ -20,6 +20,7 @@ import numpy as np
 from holdfast.analyses.row_scores import rate_estimate
 from holdfast.contract.predictions import Bools, Predictions
 from holdfast.core.records import Estimate, Floats, Ints
+from holdfast.data.labels.spelling import MISSING
 from holdfast.stats.intervals import (
     fisher_above,
     group_freedom,
@@ -167,8 +168,9 @@ def groupings_of(columns: Columns, names: Sequence[str]) -> list[Grouping]:
     groupings = []
     for name in names:
         if name in columns:
-            cells = [None if c is None or not str(c).strip() else str(c) for c in columns[name]]
-            groupings.append(Grouping(name, cells))
+            cells = [str(cell or "").strip() for cell in columns[name]]
+            groups = [None if not c or c.casefold() in MISSING else c for c in cells]
+            groupings.append(Grouping(name, groups))
     return groupings
 
 

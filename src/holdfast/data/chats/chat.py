@@ -45,7 +45,7 @@ from holdfast.data.chats.turns import (
     unread_part,
     unreadable_turn,
 )
-from holdfast.data.clean import Tally
+from holdfast.data.clean import OWN_GROUP, Tally, group_names, report_missing_groups
 from holdfast.data.columns.roles import check_present, fill_template
 from holdfast.data.limits import check_row
 from holdfast.data.load import DEFAULT_OPTIONS, read_table
@@ -211,6 +211,7 @@ class _Reader:
     form: str
     faults: defaultdict[str, Tally] = field(default_factory=lambda: defaultdict(Tally))
     cut: Tally = field(default_factory=Tally)
+    no_group: Tally = field(default_factory=Tally)
     # Why the first chat that is no list of turns is none.
     unreadable: str | None = None
 
@@ -236,6 +237,7 @@ class _Reader:
         remedy = "No change is needed, unless an answer is missing by mistake."
         if self.cut.count:
             self._notice(UNANSWERED, "info", self.cut, because, remedy)
+        report_missing_groups(self.group, len(self.raw), self.no_group)
         return rows
 
     def _notice(
@@ -273,14 +275,19 @@ class _Reader:
             fill_template(self.columns.template, cells) if self.columns.template else None
         )
         values = {name: column.to_pylist() for name, column in cells.items()}
-        groups = batch.column(self.group).to_pylist() if self.group else None
+        groups = None
+        if self.group:
+            rows = pa.array(range(start, start + batch.num_rows))
+            groups = group_names(batch.column(self.group), rows).to_pylist()
         for at in range(batch.num_rows):
             row = start + at
             text = filled_template[at].as_py() if filled_template is not None else None
             row_record = self._row(row, {n: v[at] for n, v in values.items()}, text)
             if row_record is not None:
                 if groups is not None:
-                    row_record["group"] = groups[at] or f"(no group) row {row}"
+                    row_record["group"] = groups[at]
+                    if groups[at].startswith(OWN_GROUP):
+                        self.no_group.add_row(row)
                 yield row_record
 
     def _row(

@@ -207,12 +207,15 @@ def _scaled(image: Image, pillow: ModuleType) -> tuple[Any, list[str]]:
     same stay so."""
     import numpy as np
 
-    tops = (np.asarray(s, dtype=np.float64).max(initial=0.0) for s in _strips(image))
-    top = float(np.max(list(tops)))
-    if image.mode == "F" and not top <= 1:
+    strips = (np.asarray(strip, dtype=np.float64) for strip in _strips(image))
+    ends = [(one.min(), one.max()) for one in strips]
+    # A value that is not a number stays one in both.
+    bottom, top = float(np.min(ends)), float(np.max(ends))
+    number, limit = ("floating-point", 1) if image.mode == "F" else ("integer", 65535)
+    if not (bottom >= 0 and top <= limit):
         raise UnreadableImage(
-            f"it has floating-point values up to {top:.4g}, and only values from 0 to 1 have a "
-            "known scale; save it with 8 or 16 bits per channel"
+            f"it has {number} values from {bottom:.6g} to {top:.6g}, and only values from 0 to "
+            f"{limit} have a known scale; save it with 8 or 16 bits per channel"
         )
     scaled = pillow.Image.new("L", image.size)
     at = 0

@@ -20,7 +20,7 @@ from holdfast.core.errors import DataError
 from holdfast.core.records import Decision, Finding, Floats, Ints
 from holdfast.core.wording import count_phrase
 from holdfast.data.cells import read_json_cell
-from holdfast.data.clean import Tally, has_no_group, row_schema
+from holdfast.data.clean import OWN_GROUP, Tally, group_names, report_missing_groups, row_schema
 from holdfast.data.columns.profile import split_names
 from holdfast.data.columns.roles import check_column, check_present, refuse_two_roles, usual_names
 from holdfast.data.labels.bins import label_set_strata_like
@@ -75,6 +75,7 @@ class _Gathered:
     no_words: Tally = field(default_factory=Tally)
     no_tags: Tally = field(default_factory=Tally)
     empty_words: Tally = field(default_factory=Tally)
+    no_group: Tally = field(default_factory=Tally)
 
 
 def read_tagged(
@@ -249,12 +250,8 @@ def _blocks(raw: Raw, columns: Columns) -> Iterator[tuple[int, list[Any], list[A
         tags = block[columns.label].to_pylist() if columns.label else none
         groups: list[Any] = none
         if columns.group is not None:
-            cells = block[columns.group].combine_chunks()
-            alone = has_no_group(cells).to_pylist()
-            groups = [
-                f"(no group) row {start + i}" if alone[i] else cell.strip()
-                for i, cell in enumerate(cells.to_pylist())
-            ]
+            rows = pa.array(range(start, start + len(block)))
+            groups = group_names(block[columns.group].combine_chunks(), rows).to_pylist()
         yield start, block[columns.text[0]].to_pylist(), tags, groups
 
 
@@ -276,6 +273,8 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
                 tags = _tags(raw, columns, row, words, given)
             if not all(map(str.strip, words)):
                 gathered.empty_words.add_row(row)
+            if group is not None and group.startswith(OWN_GROUP):
+                gathered.no_group.add_row(row)
             gathered.rows.append(row)
             gathered.tags.append(tags)
             gathered.units.append(
@@ -415,6 +414,7 @@ def _report_left_out(columns: Columns, gathered: _Gathered, rows: int) -> None:
     gathered.no_words.report("missing_text", rows, without, fill, fixed=True)
     without = f"without tags in {columns.label!r}: dropped"
     gathered.no_tags.report("missing_label", rows, without, fill, fixed=True)
+    report_missing_groups(columns.group, rows, gathered.no_group)
     description = "with a word that is empty or white space: the word is ignored, in the loss too"
     gathered.empty_words.report("empty_words", rows, description, fill)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -139,18 +139,16 @@ def describe_skipped(counts: Mapping[str, int]) -> str:
     return "skipped: " + ", ".join(f"{n:,} ({why})" for why, n in sorted(counts.items()))
 
 
-def clean_rows(
-    row_set: RowSet, plan: CleaningPlan, targets: Sequence[str] = ()
-) -> tuple[RowSet, list[Change]]:
+def clean_rows(row_set: RowSet, plan: CleaningPlan) -> tuple[RowSet, list[Change]]:
     """The rows of one split after every cleaning step, and the changes in the order in which they
     were made.
 
-    ``targets`` are columns of target texts. Rows keep the numbers that they have in
-    ``row_set.rows``, so that the cleaned rows can be cleaned again.
+    Rows keep the numbers that they have in ``row_set.rows``, so that the cleaned rows can be
+    cleaned again.
     """
     changes: list[Change] = []
     columns = {name: list(cells) for name, cells in row_set.columns.items()}
-    for names, treatments in ((row_set.text, plan), (targets, plan.for_answers())):
+    for names, treatments in ((row_set.text, plan), (row_set.targets, plan.for_answers())):
         for name in names:
             changes += _clean_column(row_set, name, columns[name], treatments)
     hidden_cells = {(change.row, change.column) for change in changes if not change.reversible}

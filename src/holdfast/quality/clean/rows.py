@@ -45,14 +45,18 @@ class FillMissing:
 
 
 def handle_missing(row_set: RowSet, settings: FillMissing) -> Sequence[Edit]:
-    """An edit for each missing text and each missing label (including ``N/A`` and the like)."""
+    """An edit for each missing text, target and label (including ``N/A`` and the like)."""
     required = [(name, settings.text) for name in row_set.text]
+    required += [(name, settings.label) for name in row_set.targets]
     required += [(row_set.label, settings.label)] if row_set.label is not None else []
     edits_of_row: dict[int, list[Edit]] = {}
+    has_text = [row_set.any_text and any(map(str.strip, texts)) for texts in row_set.texts()]
     for name, value in required:
         cells = row_set.columns[name]
         missing_marks = missing_labels({c for c in cells if c}) if name == row_set.label else ()
         for n, cell in enumerate(cells):
+            if name in row_set.text and has_text[n]:
+                continue
             if cell is None or not cell.strip() or cell in missing_marks:
                 column = name if value else None
                 edits_of_row.setdefault(n, []).append(
@@ -213,7 +217,7 @@ class DropCopies:
 
 
 def drop_copies(row_set: RowSet, settings: DropCopies) -> Sequence[Edit]:
-    """An edit for each row that duplicates an earlier row with the same label."""
+    """An edit for each row that duplicates an earlier row with the same label and targets."""
     first: dict[Hashable, int] = {}
     copy_counts: dict[int, int] = {}
     before = _weights(row_set, settings.count)
@@ -240,7 +244,11 @@ def _weights(row_set: RowSet, column: str) -> list[int]:
 
 def _keys(row_set: RowSet, same: str) -> Sequence[Hashable]:
     labels = row_set.columns[row_set.label] if row_set.label is not None else [None] * len(row_set)
-    known = [None if one is None else label_key(one) for one in labels]
+    targets = [row_set.columns[name] for name in row_set.targets]
+    known = [
+        (None if label is None else label_key(label), *target)
+        for label, *target in zip(labels, *targets, strict=True)
+    ]
     texts = row_set.texts()
     if same == "written":
         return list(zip(texts, known, strict=True))

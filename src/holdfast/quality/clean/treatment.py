@@ -84,13 +84,17 @@ class RowSet:
     """The rows that a ``TableTreatment`` may read: those of one split, or of a file.
 
     ``rows`` [n] are row numbers of the source; ``columns`` every cell as written, [n] each,
-    ``None`` if it is missing; ``text`` the text columns, ``label`` the label column.
+    ``None`` if it is missing; ``text`` the text columns, ``label`` the label column, ``targets``
+    the columns of the texts to be generated. A row needs all its texts, or with ``any_text`` one
+    of them (an instruction without an input).
     """
 
     rows: Sequence[int]
     columns: Mapping[str, Sequence[str | None]]
     text: tuple[str, ...]
     label: str | None = None
+    targets: tuple[str, ...] = ()
+    any_text: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -43,6 +43,9 @@ def conflicting_labels(rows: TableRows) -> CheckResult | None:
         return None
     positions = sorted(position for group in groups for position in group)
     first = sorted(groups[0])
+    # Of each label its first row, before more rows of one.
+    seen = {labels[p]: p for p in reversed(first)}
+    first.sort(key=lambda p: seen[labels[p]] != p)
     shown = [f"row {ids[p]}" for p in first[:4]]
     if table.has_images:
         shown = [image_name(path, table.source) for path in table.take(first[:4]).column("path")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -241,7 +242,7 @@ def _column_predictors(values: Sequence[str | None], y: Ints) -> Iterator[tuple[
     masks = [_DIGITS.sub("0", value) for value in values_]
     if masks != values_ and len(set(masks)) > 1:
         yield "the characters around its digits", _group_predicts(masks, y)
-    numbers = [tuple(int(part) for part in _DIGITS.findall(value)) for value in values_]
+    numbers = _numbers(values_)
     # The order is meaningful only if all values have the same number of numbers.
     alike = all(numbers) and len({len(each) for each in numbers}) == 1
     if alike and len(set(numbers)) > len(y) / 2:
@@ -259,7 +260,20 @@ def _group_predicts(values: Sequence[str], y: Ints) -> np.ndarray:
     return np.asarray((own_count > others.max(axis=1)).astype(float))
 
 
-def _order_predicts(numbers: Sequence[tuple[int, ...]], y: Ints) -> np.ndarray:
+def _numbers(values: Sequence[str]) -> list[tuple[Any, ...]]:
+    """What sorts the values: their number if each is one, else the digits in them (of a date)."""
+    try:
+        numbers = [(float(value),) for value in values]
+        if np.isfinite(numbers).all():
+            return numbers
+    except ValueError:
+        pass
+    # Without ``int``, which refuses very long ones.
+    runs = [[run.lstrip("0") for run in _DIGITS.findall(value)] for value in values]
+    return [tuple((len(run), run) for run in each) for each in runs]
+
+
+def _order_predicts(numbers: Sequence[tuple[Any, ...]], y: Ints) -> np.ndarray:
     """1 if both neighbours in the order (or the only one) are of the row's class, else 0."""
     order = sorted(range(len(y)), key=lambda at: (numbers[at], at))
     sorted_y = y[order]

@@ -10,6 +10,7 @@ import numpy as np
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
 from holdfast.core.wording import count_phrase, percent_phrase
+from holdfast.data.clean import named_groups
 from holdfast.data.table import Table
 from holdfast.duplicates.opposite_pairs import opposite_pairs_of
 from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, has_texts, result
@@ -46,7 +47,7 @@ def shared_groups(copied: TableCopies) -> CheckResult | None:
         if not table.has_groups:
             continue
         other_groups: list[str] = table.column("group")
-        shared = {*source_groups} & {*other_groups}
+        shared = named_groups(source) & named_groups(table)
         if not shared:
             continue
         is_shared = np.array([group in shared for group in source_groups])

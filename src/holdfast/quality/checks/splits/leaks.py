@@ -7,7 +7,7 @@ import numpy as np
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.duplicates.duplicates import nearest_protected
 from holdfast.duplicates.vectors import SimilarPairs
-from holdfast.quality.check import CheckExample, CheckResult, check, result
+from holdfast.quality.check import CheckExample, CheckResult, check, has_classes, result
 from holdfast.quality.leaks import pair_leaks
 from holdfast.quality.pairs import MAX_EXAMPLES, MAX_ROWS_LISTED, SERIOUS_SHARE, pair_examples
 from holdfast.quality.views import OtherColumns, TableCopies, TableRows, needs_other_file
@@ -34,6 +34,7 @@ def leaks(copied: TableCopies) -> CheckResult | None:
         all_rows.tables["source"].column("label"),
         all_rows.duplicates.contents,
     )
+    is_classes = has_classes(all_rows.tables["source"])
     sources, sentences, shares, substantial = [], [], [], []
     examples: list[CheckExample] = []
     for name in copied.others:
@@ -48,7 +49,9 @@ def leaks(copied: TableCopies) -> CheckResult | None:
         substantial.append(sum(len(text.split()) >= MIN_WORDS for text in texts) / len(table))
         same = np.isin(contents[all_rows.span(name)], contents[all_rows.span("source")])
         one, other = source_labels[pairs.source], table.column("label")[pairs.other]
-        conflicting = len(np.unique(pairs.other[(one >= 0) & (other >= 0) & (one != other)]))
+        # Only classes have the same numbers in both files.
+        differ = (one >= 0) & (other >= 0) & (one != other) & is_classes
+        conflicting = len(np.unique(pairs.other[differ]))
         labels = f", {conflicting} of them with another label" if conflicting else ""
         price = copied.inflation.from_leaks(all_rows, pairs) if copied.inflation else None
         cost = f"; they would inflate an accuracy measured on that file by {price}" if price else ""
