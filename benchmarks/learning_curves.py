@@ -177,9 +177,9 @@ place of `ai_text`.""",
         lambda lines: table({"data": "Set"}, {"Curves": runs, "Interval holds it, %": held})(lines),
     ],
     "The expected ratio of two gains and the spreads were chosen on other draws of ten of these "
-    "sets (without `novels`). Draws of a set share their rows, and fine-tuned models vary more than a "
-    "linear model on frozen vectors. Folds at random cannot foretell the gain on rows of another "
-    "kind, as in `novels`: fold by group there (`--group`).",
+    "sets (without `novels`). Draws of a set share their rows, and fine-tuned models vary more "
+    "than a linear model on frozen vectors. Folds at random cannot foretell the gain on rows of "
+    "another kind, as in `novels`: fold by group there (`--group`).",
 )
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from holdfast.core.errors import RecipeError
 from holdfast.recipe import override
 from holdfast.search.context import SearchContext, make_trial_folds, run_job
 from holdfast.search.default_space import default_point, default_space, is_unset
 from holdfast.search.job import FitJob
-from holdfast.search.trial_plan import space_facts, study_metric
+from holdfast.search.trial_plan import CUT_TASKS, SearchPart, plan_trials, space_facts, study_metric
 
 SMALL = (
     "train.max_steps=2",
@@ -74,3 +75,11 @@ def test_the_folds_of_a_trial_hold_each_row_once(bench: SearchContext) -> None:
     assert sorted(held.tolist()) == list(range(judging))
     for fold in folds:
         assert not np.intersect1d(fold.train, fold.valid).size
+
+
+def test_a_length_that_cuts_what_is_scored_is_not_searched(bench: SearchContext) -> None:
+    """Trials would be scored on different words."""
+    if space_facts(bench)[0].default.task not in CUT_TASKS:
+        pytest.skip("its rows are scored whole")
+    with pytest.raises(RecipeError, match=r"model\.max_length: cuts the words"):
+        plan_trials({"model.max_length": {"choices": [8, 16]}}, SearchPart(), bench)

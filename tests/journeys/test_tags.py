@@ -113,6 +113,18 @@ def test_the_folder_gives_the_scored_losses_in_plain_transformers(run: Path, row
         assert [TAGS[int(k)] for k in output.logits[0, first].argmax(-1)] == said
 
 
+@pytest.mark.slow
+def test_correct_sentences_are_not_called_accuracy(run: Path) -> None:
+    """The run's accuracy is that of words."""
+    result = result_of(run)
+    optimism, compared = result["control"]["optimism"], result["verdict"]["test_comparison"]
+    assert optimism["metric"] == compared["metric"] == "sentence_accuracy"
+    assert " points of sentences with all tags correct" in optimism["because"]
+    difference = compared["valid"]["value"] - compared["test_rows"]["value"]
+    assert optimism["seen"]["value"] == pytest.approx(difference)
+    assert "accuracy is " not in result["verdict"]["because"]
+
+
 def test_it_learned_more_than_its_baselines(run: Path) -> None:
     result = result_of(run)
     others = {b["what"]: b["test"]["metrics"] for b in result["baseline"]["all"]}

@@ -41,3 +41,23 @@ def test_a_gap_of_ten_points_is_called_large_in_about_five_per_cent(snapshot: An
 def test_eight_of_eleven_beside_a_training_set_known_by_heart_is_far_behind(snapshot: Any) -> None:
     assert large(snapshot, TRAIN, 8, 11)
     assert not large(snapshot, TRAIN, 9, 11)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "named"),
+    [
+        ({"accuracy": 0.5, "f1_macro": 0.4}, "accuracy"),
+        ({"entity_f1": 0.9, "accuracy": 0.97}, "the share of sentences with all tags correct"),
+        (
+            {"f1_micro": 0.8, "f1_macro": 0.8, "exact_match": 0.5},
+            "the share of rows with all labels correct",
+        ),
+    ],
+)
+def test_a_gap_is_called_what_its_rows_are_correct_in(
+    snapshot: Any, metrics: dict[str, float], named: str
+) -> None:
+    hits = {"train_correct": np.arange(50) < 45, "valid_correct": np.arange(50) < 25}
+    gap = accuracy_gap_of(snapshot(0, np.zeros(50), np.zeros(50), valid_metrics=metrics, **hits))
+    assert gap is not None
+    assert gap.words().startswith(f"{named} is 90 % on training rows and 50 % on validation rows")

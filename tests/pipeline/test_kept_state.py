@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,21 @@ def test_a_metric_that_was_asked_for_keeps_its_best_evaluation_and_says_which_it
     assert result["best_step"] == best["step"]
     told = next(d for d in result["decisions"] if d["what"] == "best checkpoint")
     assert told["because"] == "its accuracy on the validation rows is the best of all evaluations"
+
+
+def test_a_better_metric_of_another_trial_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from holdfast.fits import policies
+
+    kept, other = (
+        SimpleNamespace(step=step, valid_metrics={"accuracy": value})
+        for step, value in ((0, 0.6), (27, 0.7))
+    )
+    plan: Any = SimpleNamespace(recipe=override(Recipe(), ["train.metric=accuracy"]))
+    monkeypatch.setattr(policies, "criterion", lambda _: lambda s: -s.valid_metrics["accuracy"])
+
+    def said(*evaluations: Any) -> str:
+        trained: Any = SimpleNamespace(evaluations=evaluations)
+        return policies._best_by_metric(plan, trained, kept)  # type: ignore[arg-type]
+
+    assert said(kept) == "its accuracy on the validation rows is the best of all evaluations"
+    assert "that of step 27 of another trial is better" in said(kept, other)

@@ -300,3 +300,14 @@ def test_ranks_are_halved_where_an_adapter_stands_beside(search_recipe: Any) -> 
         SearchContext.from_learning_rows(learning_rows(divided.recipe, divided))
     )
     assert [one.rank for one in sizes] == [4, 2, 1]
+
+
+def test_rows_without_one_class_are_compared_by_their_losses() -> None:
+    """Of tags and of several labels, ``correct`` is of whole rows, which no metric reports."""
+    correct, _ = rights(np.random.default_rng(4), 2000, 0.2)
+    trials = trying()
+    trials.add(Result("whole-f0", correct))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(trials.quality("whole"), correct)
+    trials.has_accuracy = False
+    np.testing.assert_array_equal(trials.quality("whole"), correct - 1)
+    assert trials.score_decision("whole").chosen.startswith("loss ")

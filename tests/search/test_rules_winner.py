@@ -269,3 +269,14 @@ def test_rows_of_a_mean_over_tokens_score_as_their_perplexity() -> None:
     found = probability_scores({"a": rows, "b": loss_rows(losses + 0.1, tokens)})
     assert (found["a"] - found["b"]).mean() == pytest.approx(np.exp(-whole) - np.exp(-whole - 0.1))
     assert probabilities(losses).tolist() == np.exp(-losses).tolist()
+
+
+@pytest.mark.parametrize("has_classes", [True, False])
+def test_only_of_classes_it_is_a_probability_of_the_label(has_classes: bool) -> None:
+    losses = losses_of(np.array([0.2]), 200, 0)
+    correct = {key: (rows < np.log(2)).astype(float) for key, rows in losses.items()}
+    found = select_winner(losses, correct if has_classes else None, {"base": 1, "t1": 1}, "base")
+    trial = next(key for key in losses if key != "base")
+    assert found.key == trial
+    named = "mean probability of the correct label" if has_classes else "mean exp(−loss) of a row"
+    assert found.because.startswith(f"its {named} differs from base by +")

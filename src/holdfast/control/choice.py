@@ -35,7 +35,12 @@ import numpy as np
 
 from holdfast.core.records import Floats, Snapshot
 from holdfast.core.seeds import generator
-from holdfast.monitor.evidence import stack_correct, validation_losses
+from holdfast.monitor.evidence import (
+    CorrectMetric,
+    correct_metric,
+    stack_correct,
+    validation_losses,
+)
 from holdfast.stats.bootstrap import atom_contributions, fold_atoms
 from holdfast.stats.paired_tests import paired_t
 
@@ -313,7 +318,7 @@ class Optimism:
     unit of ``metric`` (accuracy as a share, or nats), with the 2.5 % and 97.5 % points of the
     draws; over ``looks`` evaluations of ``rows`` rows."""
 
-    metric: Literal["accuracy", "loss"]
+    metric: CorrectMetric | Literal["loss"]
     value: float
     low: float
     high: float
@@ -356,5 +361,5 @@ def choice_optimism(evaluations: Sequence[Snapshot], seed: int = 0) -> Optimism 
         right = atom_contributions(hits.astype(np.float64), groups)
         gaps = (weights @ right)[draws, chosen] - right.mean(axis=0)[chosen]
     low, high = np.quantile(gaps, [0.025, 0.975])
-    name: Literal["accuracy", "loss"] = "loss" if hits is None else "accuracy"
-    return Optimism(name, float(gaps.mean()), float(low), float(high), len(evaluations), rows)
+    metric = "loss" if hits is None else correct_metric(finite_evaluations[-1])
+    return Optimism(metric, float(gaps.mean()), float(low), float(high), len(evaluations), rows)

@@ -13,7 +13,12 @@ from holdfast.core.wording import signed
 from holdfast.monitor.curves.patterns import patterns_of_run
 
 # Of a metric: its factor, its unit, and the smallest amount that is named.
-UNITS = {"accuracy": (100.0, " points of accuracy", 0.01), "loss": (1.0, " nats", 1e-4)}
+UNITS = {
+    "accuracy": (100.0, " points of accuracy", 0.01),
+    "exact_match": (100.0, " points of rows with all labels correct", 0.01),
+    "sentence_accuracy": (100.0, " points of sentences with all tags correct", 0.01),
+    "loss": (1.0, " nats", 1e-4),
+}
 
 
 def control_block(

@@ -14,6 +14,7 @@ import numpy as np
 
 from holdfast.contract.fit import TrainingPlan
 from holdfast.control.choice import (
+    BETTER_LEVEL,
     Choose,
     explain_choice,
     last,
@@ -313,11 +314,22 @@ def checkpoint_decision(
             trained.history, index, gains=newest and _expects_gain(training_plan, listeners)
         )
     else:
-        because = (
-            f"its {training_plan.recipe.train.metric} on the validation rows is the "
-            "best of all evaluations"
-        )
+        because = _best_by_metric(training_plan, trained, trained.history[index])
     return Decision("best checkpoint", checkpoint, because)
+
+
+def _best_by_metric(training_plan: TrainingPlan, trained: TrainingResult, kept: Snapshot) -> str:
+    """Why a checkpoint is kept that was chosen by a metric other than the loss."""
+    metric, score = training_plan.recipe.train.metric, criterion(training_plan)
+    finite = [one for one in trained.evaluations if math.isfinite(score(one))]
+    best = min(finite, key=score, default=kept)
+    if not score(best) < score(kept) - TIED:
+        return f"its {metric} on the validation rows is the best of all evaluations"
+    return (
+        f"its {metric} on the validation rows is the best of its trial; that of step {best.step} "
+        "of another trial is better, but its loss is not shown to be lower (one-sided paired "
+        f"t-test, p < {BETTER_LEVEL:g})"
+    )
 
 
 def begins_as_probe(listeners: Sequence[Listener]) -> bool:
@@ -370,6 +382,10 @@ def within_measured_recipe(
     own, usual = (planned_rates(one) for one in (phases, measured))
     most = SLACK * MOST_FASTER * usual.max(initial=0.0)
     return bool(own.sum() <= SLACK * usual.sum() and own.max(initial=0.0) <= most)
+
+
+# A smaller difference of ``criterion`` is that of the losses, which decide between equal metrics.
+TIED = 1e-4
 
 
 def criterion(training_plan: TrainingPlan) -> Callable[[Snapshot], float]:

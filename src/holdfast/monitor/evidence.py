@@ -100,9 +100,12 @@ def follow_labels(predictions: Ints, labels: Ints) -> bool:
 
 
 Harm = Literal["answers", "certainty", "both"]
-Unit = Literal["rows", "tokens", "completions"]
+CorrectMetric = Literal["accuracy", "exact_match", "sentence_accuracy"]
+Unit = CorrectMetric | Literal["tokens", "completions"]
 UNIT_NAMES = {
-    "rows": "accuracy",
+    "accuracy": "accuracy",
+    "exact_match": "the share of rows with all labels correct",
+    "sentence_accuracy": "the share of sentences with all tags correct",
     "tokens": "token accuracy",
     "completions": "the share of outputs that the best checkpoint completes verbatim",
 }
@@ -113,10 +116,10 @@ VERBATIM_EVIDENCE = "completed_verbatim_train_above_valid"
 class AccuracyGap:
     """Accuracy on the training sample minus accuracy on the validation rows, at one evaluation.
 
-    ``of`` names the unit: rows; for generative models correct tokens, or outputs that the best
-    checkpoint completes verbatim. ``low`` and ``high`` are the 95 % interval of the difference; the
-    rows differ, so nothing is paired. ``beyond`` is the probability that the gap is above
-    ``limits.GAP``."""
+    ``of`` is the metric of correct rows; for generative models it is the unit: correct tokens, or
+    outputs that the best checkpoint completes verbatim. ``low`` and ``high`` are the 95 % interval
+    of the difference; the rows differ, so nothing is paired. ``beyond`` is the probability that the
+    gap is above ``limits.GAP``."""
 
     train: float
     valid: float
@@ -124,7 +127,7 @@ class AccuracyGap:
     high: float
     beyond: float
     step: int
-    of: Unit = "rows"
+    of: Unit = "accuracy"
 
     @property
     def value(self) -> float:
@@ -174,7 +177,8 @@ def accuracy_gap_of(
         counts = (*_effective(train, train_groups), *_effective(valid, valid_groups))
         if not np.isfinite(counts).all():
             return None
-        return _gap_of_counts(counts, float(train.mean()), float(valid.mean()), snapshot.step)
+        shares = float(train.mean()), float(valid.mean())
+        return _gap_of_counts(counts, *shares, snapshot.step, correct_metric(snapshot))
     # For generative models the unit is the row, since the tokens of a row are dependent (ratios of
     # sums over rows, Welch's interval).
     train_rows = correct_token_rows(snapshot.train_right, snapshot.train_tokens)
@@ -213,15 +217,20 @@ def completions_gap(snapshot: Snapshot) -> AccuracyGap | None:
 
 
 def _gap_of_counts(
-    counts: tuple[float, float, float, float],
-    train: float,
-    valid: float,
-    step: int,
-    of: Unit = "rows",
+    counts: tuple[float, float, float, float], train: float, valid: float, step: int, of: Unit
 ) -> AccuracyGap:
     low, high = rate_gap(*counts, limits.INTERVAL_LEVEL)
     beyond = gap_probability(*counts, limits.GAP)
     return AccuracyGap(train, valid, low, high, beyond, step, of)
+
+
+def correct_metric(snapshot: Snapshot) -> CorrectMetric:
+    """Which share the correct rows of a snapshot are, by the metrics measured beside them: of one
+    class a row, of all its labels, or of all tags of a sentence."""
+    names = set(snapshot.valid_metrics)
+    if "entity_f1" in names:
+        return "sentence_accuracy"
+    return "exact_match" if {"f1_micro", "exact_match"} <= names else "accuracy"
 
 
 def correct_token_rows(right: Floats | None, tokens: Ints | None) -> Floats | None:

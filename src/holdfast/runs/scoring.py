@@ -280,19 +280,26 @@ def _observed_optimism(
     the test rows, where that is of the same metric."""
     if (to_json(blocks.get("test")) or {}).get("out_of_fold"):
         return Estimate(None, why="there are no test rows: both scores are of the same rows")
-    scores = [_score_of(blocks, name, expected.metric) for name in ("valid", "test")]
+    sign = -1 if expected.metric == "loss" else 1
+    is_compared = comparison.get("metric") == expected.metric
+    if is_compared and comparison.get("why") is None:
+        # The comparison's difference is test minus validation.
+        value, *limits = (
+            -sign * comparison["difference"][name] for name in ("value", "low", "high")
+        )
+        return Estimate(value, min(limits), max(limits))
+    scores = [
+        comparison[key]["value"]
+        if is_compared and key in comparison
+        else _score_of(blocks, name, expected.metric)
+        for name, key in (("valid", "valid"), ("test", "test_rows"))
+    ]
     if None in scores:
         return Estimate(None, why="the validation score or the test score is missing")
     first, second = (score for score in scores if score is not None)
-    sign = -1 if expected.metric == "loss" else 1
-    if comparison.get("metric") != expected.metric:
-        why = "the verdict compares another metric with the test rows"
-        return Estimate(sign * (first - second), why=f"no interval: {why}")
-    if comparison.get("why") is not None:
-        return Estimate(sign * (first - second), why=f"no interval: {comparison['why']}")
-    # The comparison's difference is test minus validation.
-    value, *limits = (-sign * comparison["difference"][name] for name in ("value", "low", "high"))
-    return Estimate(value, min(limits), max(limits))
+    why = "the verdict compares another metric with the test rows"
+    why = comparison["why"] if is_compared else why
+    return Estimate(sign * (first - second), why=f"no interval: {why}")
 
 
 def _score_of(blocks: Mapping[str, object], name: str, metric: str) -> float | None:

@@ -32,6 +32,7 @@ from holdfast.search.context import (
     make_trial_folds,
     units_of,
 )
+from holdfast.search.default_space import has_one_class
 from holdfast.search.job import FitJob, FitResult
 from holdfast.search.learner import (
     JobRunner,
@@ -123,7 +124,8 @@ class SizeSearch:
             "sizes", ", ".join(size.name for size in sizes), reason, prominent=True
         )
         notify(sizes_decision)
-        trials = SizeTrials(sizes, folds, units_of(context, folds))
+        has_accuracy = has_one_class(context.prepared({}).recipe)
+        trials = SizeTrials(sizes, folds, units_of(context, folds), has_accuracy)
         for result in fits(trials.jobs()):
             trials.add(result)
             key = result.key.rpartition("-f")[0]
@@ -155,11 +157,13 @@ class SizeSearch:
 
 @dataclass(eq=False)
 class SizeTrials:
-    """The sizes in progress: which is fitted next, and the result of each."""
+    """The sizes in progress: which is fitted next, and the result of each. ``has_accuracy``:
+    whether a row has one class; sizes are compared by the loss otherwise."""
 
     sizes: Sequence[Size]
     folds: Sequence[TrialFold]
     units: Ints | None = None
+    has_accuracy: bool = True
     results: dict[str, dict[int, FitResult]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -191,14 +195,9 @@ class SizeTrials:
         """The quality of each row's prediction [n], higher is better: correct or wrong, else the
         negative loss."""
         folds = [self.results[key][number] for number in range(len(self.folds))]
-        if all(one.correct is not None for one in folds):
+        if self.has_accuracy:
             return np.concatenate([np.asarray(one.correct, np.float64) for one in folds])
         return np.concatenate([-one.losses for one in folds])
-
-    @property
-    def has_accuracy(self) -> bool:
-        """Whether predictions are correct or wrong."""
-        return all(one.correct is not None for one in self.results[FULL].values())
 
     @property
     def sign(self) -> int:

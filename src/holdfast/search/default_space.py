@@ -32,6 +32,12 @@ MIN_ROWS_FOR_CONTRAST = 16
 TEXT_FORM, PICTURE_FORM = "swap", "usual"
 
 
+def has_one_class(recipe: Recipe) -> bool:
+    """Whether a row has one class, so that trials have an accuracy."""
+    is_class = recipe.data.label_kind in (None, "class")
+    return recipe.task in (None, *CLASSIFICATION_TASKS) and is_class
+
+
 @dataclass(frozen=True, slots=True)
 class SpaceFacts:
     """What determines the default space.
@@ -55,9 +61,8 @@ class SpaceFacts:
 
     @property
     def has_head_of_classes(self) -> bool:
-        """Whether a row has one class, for which a head can be fitted in closed form."""
-        one = self.recipe.data.label_kind in (None, "class")
-        return self.default.task in (None, *CLASSIFICATION_TASKS) and one
+        """Whether a head can be fitted in closed form."""
+        return has_one_class(self.default)
 
     @property
     def is_image_task(self) -> bool:

@@ -63,6 +63,13 @@ NOT_SEARCHABLE: Mapping[str, tuple[str, str]] = {
     ),
     "model.revision": ("is the model", "`holdfast choose SOURCE --models A,B` compares models."),
     "model.trust_remote_code": ("is a security setting", "Set one value."),
+    # Targets that are cut are scored on other tokens, and Huber's loss is another number.
+    "model.max_target_length": _MEASURE,
+    "train.huber": _MEASURE,
+    "methods.balance.target": (
+        "moves the predictions after training, and trials are scored before that",
+        "Set one value, or auto.",
+    ),
     "train.metric": _MEASURE,
     "train.keep": _MEASURE,
     "train.folds": _MEASURE,

@@ -67,9 +67,10 @@ def race(trial: Floats, leader: Floats, *, margin: float = 0.0, error: float = E
         return None
     margin_text = f" by more than {100 * margin:g} points" if margin else ""
     return (
-        f"its mean probability of the correct label is {100 * float(gap.mean()):.1f} points lower "
-        f"than the best trial's over {len(gap)} rows, and it is worse{margin_text} (e-value "
-        f"{evidence:.3g}, which includes the best trial's selection bias)"
+        f"its mean score (exp(−loss) of a row: for classes, the probability of the correct one) is "
+        f"{100 * float(gap.mean()):.1f} points lower than the best trial's over {len(gap)} rows, "
+        f"and it is worse{margin_text} (e-value {evidence:.3g}, which includes the best trial's "
+        "selection bias)"
     )
 
 

@@ -21,6 +21,7 @@ from holdfast.core.discovery import suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Snapshot
 from holdfast.core.seeds import derive_seed, generator
+from holdfast.core.tasks import DECODER_TASKS, TAGGING_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.fits.compose import make_training_plan
 from holdfast.monitor.evidence import raw_losses
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 # Trials by chance before a model of the space is worth anything; with few trials a third of them.
 STARTUP_TRIALS = 8
+# Tasks whose rows are scored on as many words as ``model.max_length`` leaves.
+CUT_TASKS = (*TAGGING_TASKS, *DECODER_TASKS)
 # Below so many trials a model of the space has hardly begun.
 MIN_TRIALS_FOR_MODEL = 16
 # Keys beyond which a Gaussian process on few trials says nothing.
@@ -266,6 +269,9 @@ def plan_trials(
     """Plan the search on these rows, for the requested ranges (none: the default space)."""
     facts, passed = space_facts(context)
     space = parse_space(ranges, context.recipe) if ranges else default_space(facts)
+    if facts.default.task in CUT_TASKS and any(one.key == "model.max_length" for one in space):
+        rule = "cuts the words that a trial is scored on, but trials must share one score"
+        raise RecipeError("search space: model.max_length", rule, None, "Set one value.")
     max_trials = part.trials
     if max_trials is None and part.minutes is None:
         max_trials = DEFAULT_TRIALS

@@ -180,7 +180,7 @@ def _before_training(gap: AccuracyGap | None) -> str:
     """Say that rows were memorized before any update, by a fitted last layer or by a model that had
     seen them before. Then no step of the run memorized them."""
     assert gap is not None
-    why = " (the last layer is fitted to them)" if gap.of == "rows" else ""
+    why = " (the last layer is fitted to them)" if gap.of not in ("tokens", "completions") else ""
     return (
         f"; at step 0, before the first update, {gap.name} was already "
         f"{percent_phrase(gap.train)} on training rows{why} and {percent_phrase(gap.valid)} on "

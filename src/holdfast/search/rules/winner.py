@@ -101,7 +101,8 @@ def select_winner(
     is_proven = (np.minimum(p, average) <= level) & (correct_gain >= 0) & (gains.mean > MIN_GAIN)
     is_proven[base] = False
     best_key, gain = gains.keys[best], float(gains.mean[best])
-    evidence = _Evidence(gains, default, p, average)
+    quantity = "exp(−loss) of a row" if correct is None else "probability of the correct label"
+    evidence = _Evidence(gains, default, p, average, quantity)
     if not is_proven.any():
         because = (
             f"{evidence.kept_because(best, rows, correct_gain[best], level)}, so {default} is kept"
@@ -143,12 +144,14 @@ def p_values(
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """The tests that show trials to be better than the default, in words."""
+    """The tests that show trials to be better than the default, in words; ``quantity`` names what
+    exp(−loss) of a row is."""
 
     gains: Shrunken
     default: str
     p: Floats
     average: float
+    quantity: str
 
     def test_text(self, place: int) -> str:
         """The test of one trial: its own, or that of the average trial."""
@@ -160,7 +163,7 @@ class _Evidence:
         """Why this trial is chosen, where ``lead`` has the largest expected gain."""
         gains = self.gains
         because = (
-            f"its mean probability of the correct label differs from {self.default} by "
+            f"its mean {self.quantity} differs from {self.default} by "
             f"{signed(100 * gains.measured[selected])} points ({self.test_text(selected)}); "
             f"{signed(100 * gains.mean[selected])} points are expected on unseen rows"
         )
@@ -183,7 +186,7 @@ class _Evidence:
             )
         if correct_gain < 0:
             return (
-                f"{top} has a higher mean probability of the correct label "
+                f"{top} has a higher mean {self.quantity} "
                 f"({self.test_text(best)}), but its validation accuracy is lower by "
                 f"{-100 * correct_gain:.1f} points"
             )

@@ -178,13 +178,12 @@ def choose_samples(
 ) -> WrittenSamples:
     """The rows for which texts are generated during training, or after it."""
     if recipe.model.adapter.method == "prompt":
+        is_metric = text_metric_of(recipe) is not None
         raise RecipeError(
-            "train.metric",
-            (
-                "is a metric of generated texts, which a model with prompt tuning cannot "
-                "generate before it is saved"
-            ),
-            recipe.train.metric,
+            "train.metric" if is_metric else "generate.watch",
+            "needs generated texts, which a model with prompt tuning cannot generate before it is "
+            "saved",
+            recipe.train.metric if is_metric else recipe.generate.watch,
             "Leave it out, or choose model.adapter.kind=lora.",
         )
     train, valid = splits.train, splits.valid
