@@ -11,7 +11,7 @@ import pytest
 from holdfast.core.errors import RecipeError
 from holdfast.recipe import override
 from holdfast.search.context import SearchContext, make_trial_folds, run_job
-from holdfast.search.default_space import default_point, default_space, is_unset
+from holdfast.search.default_space import default_point, default_space, has_one_class, is_unset
 from holdfast.search.job import FitJob
 from holdfast.search.trial_plan import CUT_TASKS, SearchPart, plan_trials, space_facts, study_metric
 
@@ -83,3 +83,10 @@ def test_a_length_that_cuts_what_is_scored_is_not_searched(bench: SearchContext)
         pytest.skip("its rows are scored whole")
     with pytest.raises(RecipeError, match=r"model\.max_length: cuts the words"):
         plan_trials({"model.max_length": {"choices": [8, 16]}}, SearchPart(), bench)
+
+
+def test_only_rows_of_one_class_have_an_accuracy(bench: SearchContext) -> None:
+    """Sizes and trials of the others are compared by the loss, whatever a correct row may be."""
+    task, kind = bench.recipe.task, bench.recipe.data.label_kind
+    classes = task in ("text-classification", "image-classification") and kind in (None, "class")
+    assert has_one_class(bench.prepared({}).recipe) == classes
