@@ -19,10 +19,11 @@ from holdfast.data.chats.chat import chats_from_prompts, load_chats
 from holdfast.data.chats.turns import NAMED_TEMPLATES
 from holdfast.models.generators.causal import CausalNetwork, isolates_packed_examples
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.recipe import Recipe, override
 from holdfast.tasks.lm.chat_tokens import answers_in, blocks_of, chat_tokens, text_tokens
 from holdfast.tasks.lm.generation import stop_tokens
 from holdfast.tasks.lm.losses import CausalLM, EncodedTokens, encode
-from holdfast.tasks.lm.task import show_example
+from holdfast.tasks.lm.task import choose_samples, show_example
 from holdfast.training.task import losses_by_row
 
 WORDS = 97
@@ -376,3 +377,12 @@ def test_the_real_gpt2_tokenizer_masks_the_same_answers(shared_data: Path) -> No
     told = tokenizer.decode(ids[inside], clean_up_tokenization_spaces=False)
     assert told == " Hello\n\nthere,  world <|endoftext|>"
     assert chats_from_prompts(["a"], "text").column("turns") == ["[]"]
+
+
+@pytest.mark.parametrize("setting", ["generate.watch=true", "train.metric=rouge_l"])
+def test_what_needs_texts_of_a_learned_prompt_is_named(setting: str) -> None:
+    named = "train.metric=refined_loss" if setting.startswith("generate") else setting
+    recipe = override(Recipe(), ["model.adapter.kind=prompt", named, setting])
+    nothing: Any = None
+    with pytest.raises(RecipeError, match=f"{setting.partition('=')[0]}: needs generated texts"):
+        choose_samples(nothing, nothing, recipe, 0)
