@@ -18,6 +18,7 @@ import numpy.typing as npt
 from holdfast.core.records import Evidence, Floats, Ints, Snapshot
 from holdfast.core.wording import percent_phrase, signed
 from holdfast.monitor import limits
+from holdfast.monitor.confirmation import METRIC_NAMES
 from holdfast.monitor.symptom import evidence_item
 from holdfast.stats.intervals import design_effect, fisher_above, gap_probability, rate_gap
 from holdfast.stats.paired_tests import by_groups, loss_rows, newcombe, paired_t, ratio_rows, welch
@@ -104,8 +105,8 @@ CorrectMetric = Literal["accuracy", "exact_match", "sentence_accuracy"]
 Unit = CorrectMetric | Literal["tokens", "completions"]
 UNIT_NAMES = {
     "accuracy": "accuracy",
-    "exact_match": "the share of rows with all labels correct",
-    "sentence_accuracy": "the share of sentences with all tags correct",
+    "exact_match": f"the {METRIC_NAMES['exact_match']}",
+    "sentence_accuracy": f"the {METRIC_NAMES['sentence_accuracy']}",
     "tokens": "token accuracy",
     "completions": "the share of outputs that the best checkpoint completes verbatim",
 }

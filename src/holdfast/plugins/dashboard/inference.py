@@ -152,13 +152,13 @@ class ModelTrial:
 def input_fields(run: Path) -> tuple[Field, ...]:
     """The columns that a run's model reads: texts, extra features, or an image."""
     from holdfast.contract.extra_features import saved_layer
-    from holdfast.contract.inference import data_part, read_columns, run_recipe
+    from holdfast.contract.inference import read_columns, run_recipe
     from holdfast.data.columns.extra import source_columns
 
     recipe = run_recipe(run)
     if recipe.task in IMAGE_TASKS:
         return (Field(IMAGE, "picture"),)
-    part = data_part(run)
+    part = recipe.data
     if recipe.task in (*DECODER_TASKS, *TAGGING_TASKS):
         return (Field("text", "text"),)
     texts = tuple(Field(name, "text") for name in read_columns(part) or ("text",))

@@ -277,8 +277,7 @@ def _shortened(value: object) -> object:
         return [_shortened(one) for one in value]
     if not isinstance(value, str):
         return value
-    text = value
-    path, _, function = text.partition(".py:")
+    path, _, function = value.partition(".py:")
     named = Path(f"{path}.py") if function else Path(path)
     absolute = named.is_absolute()
-    return f"{named.name}{':' if function else ''}{function}" if absolute else text
+    return f"{named.name}{':' if function else ''}{function}" if absolute else value
