@@ -79,7 +79,8 @@ def run_one(cell: Cell) -> dict[str, Any]:
     truth = true_gains(data)
     result: dict[str, Any] = {}
     for name in told:
-        gain, values = told[name]["gain"], told[name]["values"]
+        gain = told[name]["gain"]
+        values = [score["value"] for score in told[name]["scores"]]
         has_interval = gain["low"] is not None
         result |= {
             f"{name}_values": values,

@@ -12,6 +12,7 @@ also trained on half and a quarter of their rows. The true gain of twice the row
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from typing import Any
 
@@ -23,9 +24,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
 from holdfast.augment.text_forms import meaning
-from holdfast.core.records import Floats, Ints
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
-from holdfast.stats.learning_curve import foretell
+from holdfast.metrics.score import RATE_EFFECT
+from holdfast.stats.intervals import wilson
+from holdfast.stats.learning_curve import foretell, is_told, room_above
 from quality import rows_of
 
 NAME = "learning_curves"
@@ -107,20 +110,31 @@ def cells() -> list[dict[str, Any]]:
     return grid(data=SETS, rows=SIZES, draw=range(DRAWS), measure=MEASURES)
 
 
+def measured(rows: Floats, measure: str) -> tuple[Estimate, float]:
+    """The score with its interval as in `cv`, and the best possible one."""
+    if measure == "loss":
+        mean, error = -float(rows.mean()), float(rows.std(ddof=1)) / math.sqrt(len(rows))
+        half = 1.96 * math.sqrt(1 + FOLDS / (FOLDS - 1)) * error
+        return Estimate(mean, max(0.0, mean - half), mean + half), 0.0
+    n = len(rows) / RATE_EFFECT
+    return Estimate(float(rows.mean()), *wilson(float(rows.mean()) * n, n)), 1.0
+
+
 def run_one(cell: Cell) -> dict[str, Any]:
     given = cell["data"], cell["rows"], cell["draw"], cell["measure"]
     found = curve(*given)
-    gain = foretell(found, np.arange(found.shape[1]))
+    score, best = measured(found[2], cell["measure"])
+    gain = foretell(found, np.arange(found.shape[1]), room=room_above(score, best))
     truth = true_gain(cell["data"], cell["rows"], cell["measure"])
-    low, high = gain.gain.low, gain.gain.high
+    low, high = gain.low, gain.high
     if low is None or high is None:
-        return {"truth": truth, "gain": gain.gain.value, "told": False, "held": None}
+        return {"truth": truth, "gain": gain.value, "told": False, "held": None}
     return {
         "truth": truth,
-        "gain": gain.gain.value,
+        "gain": gain.value,
         "low": low,
         "high": high,
-        "told": gain.is_told,
+        "told": is_told(gain),
         "held": low <= truth <= high,
     }
 

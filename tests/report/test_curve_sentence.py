@@ -13,7 +13,9 @@ STEEPER = "the second doubling of the rows gained more than the first"
 
 
 def curve(gain: dict[str, Any], told: bool) -> dict[str, Any]:
-    one = {"values": [0.7, 0.75, 0.775], "gain": gain, "told": told}
+    span = {"low": 0.6, "high": 0.8, "level": 0.95}
+    scores = [{"value": value, **span} for value in (0.7, 0.75, 0.775)]
+    one = {"scores": scores, "gain": gain, "told": told}
     return {"rows": [25, 50, 100], "next": 200, "metrics": {"accuracy": one, "loss": {}}}
 
 
@@ -34,7 +36,10 @@ def curve(gain: dict[str, Any], told: bool) -> dict[str, Any]:
 )
 def test_a_learning_curve_says_what_twice_the_rows_bring(block: dict[str, Any], said: str) -> None:
     sentence = " ".join(curve_sentence(block).split())
-    assert sentence.startswith("Accuracy with 25 / 50 / 100 rows: 70.0 % / 75.0 % / 77.5 %. ")
+    assert sentence.startswith(
+        "Accuracy 70.0 % (95 % CI 60.0–80.0) with 25, 75.0 % (95 % CI 60.0–80.0) with 50, "
+        "77.5 % (95 % CI 60.0–80.0) with 100 rows. "
+    )
     assert said in sentence
 
 

@@ -365,12 +365,13 @@ def test_a_learning_curve_trains_on_parts_of_the_same_folds(
     assert result["cv"]["final"] == first["final"]
     for name in ("loss", "accuracy"):
         one = curve["metrics"][name]
-        assert one["values"][-1] == pytest.approx(first["metrics"][name]["value"], abs=1e-6)
-        assert one["gain"]["low"] < one["gain"]["value"] < one["gain"]["high"]
-        sign = -1 if name == "loss" else 1
-        moved = one["values"][-1] + sign * one["gain"]["value"]
-        assert one["next"]["value"] == pytest.approx(moved)
-        assert one["next"]["low"] < one["next"]["value"] < one["next"]["high"]
+        # With all rows the score is that of the cross-validation.
+        for end in ("value", "low", "high"):
+            expected = first["metrics"][name][end]
+            assert one["scores"][-1][end] == pytest.approx(expected, abs=1e-6)
+        assert len(one["scores"]) == 3
+        assert all(score["low"] <= score["value"] <= score["high"] for score in one["scores"])
+        assert one["gain"]["low"] <= one["gain"]["value"] <= one["gain"]["high"]
     assert curve["rows"] == sorted(curve["rows"])
     assert curve["next"] == 2 * curve["rows"][-1]
     page = (tmp_path / "run" / "report.html").read_text("utf-8")

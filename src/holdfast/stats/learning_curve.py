@@ -13,7 +13,8 @@ to all of the rows:
 That is the posterior for a flat prior of g₂, with Student's t of the ``group_freedom`` ν of the
 rows' groups. r₀ and s are those of other data sets, because one curve says little of them; κ widens
 Σ for the training rows, which are one draw. The estimate is the median of g₃, the interval has its
-quantiles.
+quantiles. No score passes the best possible one: the estimate ends there from the measured score,
+the interval from the worse end of that score's own interval.
 
 The form has r < 1. Where d₂ is significantly larger than d₁ the curve gets steeper, for example
 because fits on few rows end before they have learnt; then nothing is foretold.
@@ -22,7 +23,6 @@ because fits on few rows end before they have learnt; then nothing is foretold.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -40,24 +40,28 @@ STEEPER = "the second doubling of the rows gained more than the first"
 NODES = 41
 
 
-@dataclass(frozen=True, slots=True)
-class Doubling:
-    """The ``gain`` of twice the rows (above 0: better), and the gains ``seen`` of the two doublings
-    before."""
-
-    gain: Estimate
-    seen: tuple[float, float]
-
-    @property
-    def is_told(self) -> bool:
-        """Whether the sign of the gain is known: the interval excludes 0."""
-        low, high = self.gain.low, self.gain.high
-        return low is not None and high is not None and (low > 0 or high < 0)
+def is_told(gain: Estimate) -> bool:
+    """Whether the sign of the gain is known: the interval excludes 0."""
+    return gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
 
 
-def foretell(scores: Floats, groups: Ints, level: float = 0.95) -> Doubling:
-    """The gain of twice the rows, by the ``scores`` [3, m] (higher is better) of m held-out rows in
-    ``groups`` [m] with a quarter, half and all of the training rows.
+def room_above(score: Estimate, best: float) -> tuple[float, float]:
+    """The largest possible gain: from the measured ``score`` to the ``best`` possible one, and from
+    the worse end of its interval (without an interval: infinite)."""
+    if score.value is None or score.low is None or score.high is None:
+        return (math.inf if score.value is None else abs(best - score.value)), math.inf
+    return abs(best - score.value), max(abs(best - score.low), abs(best - score.high))
+
+
+def foretell(
+    scores: Floats,
+    groups: Ints,
+    level: float = 0.95,
+    room: tuple[float, float] = (math.inf, math.inf),
+) -> Estimate:
+    """The gain of twice the rows (above 0: better), by the ``scores`` [3, m] (higher is better) of
+    m held-out rows in ``groups`` [m] with a quarter, half and all of the training rows. ``room`` is
+    that of ``room_above``.
 
     With fewer than ``FEWEST_UNITS`` groups, or no difference between the scores of any row, there
     is no interval; where the second gain is significantly larger than the first, no gain either.
@@ -68,21 +72,21 @@ def foretell(scores: Floats, groups: Ints, level: float = 0.95) -> Doubling:
     n = spread.shape[1]
     covariance = np.cov(spread) / n if n >= FEWEST_UNITS else np.zeros((2, 2))
     if np.linalg.matrix_rank(covariance) < 2:
-        return Doubling(
-            Estimate(RATIO * seen[1], why="too few rows or groups for an interval"), seen
-        )
+        value = min(RATIO * seen[1], room[0])
+        return Estimate(value, why="too few rows or groups for an interval")
     freedom = group_freedom(np.unique(groups, return_counts=True)[1])
     contrast = np.array([-1.0, 1.0])
     steeper = float(contrast @ seen) / math.sqrt(WIDENED * float(contrast @ covariance @ contrast))
     if steeper > stats.t.ppf((1 + level) / 2, freedom):
-        return Doubling(Estimate(None, why=STEEPER), seen)
+        return Estimate(None, why=STEEPER)
     low, value, high = _quantiles(
         np.array([(1 - level) / 2, 0.5, (1 + level) / 2]),
         np.array(seen),
         WIDENED * covariance,
         freedom,
     )
-    return Doubling(Estimate(value, low, high, level), seen)
+    value = min(value, room[0])
+    return Estimate(value, min(low, value), min(high, room[1]), level)
 
 
 def _quantiles(shares: Floats, seen: Floats, covariance: Floats, freedom: float) -> list[float]:

@@ -69,16 +69,20 @@ def folds_answer(cv: Mapping[str, Any]) -> str:
     of = f"{cv['folds']}-fold cross-validation on {count(cv['rows'])} rows{times}"
     if score.value is None:
         return f"{metric_name(name)} is undefined in {of}."
-    span = interval(score, name)
-    interval_text = f" ({100 * score.level:.0f} % CI {span})" if span else ""
     probe, majority = _probe_metrics(cv).estimate(name).value, cv.get("commonest")
     baseline = f"; {PHRASES['linear probe']} {number(probe, name)}" if probe is not None else ""
     baseline += f"; {GUESSES['majority class']} {number(majority, name)}" if majority else ""
     text = (
-        f"{metric_name(name)} {number(score.value, name)}{interval_text}{baseline}. Estimated by "
+        f"{metric_name(name)} {_with_interval(score, name)}{baseline}. Estimated by "
         f"{of}; it applies to a model trained on all rows with the same settings."
     )
     return text.replace("\u00a0", " ")
+
+
+def _with_interval(score: Estimate, name: str) -> str:
+    span = interval(score, name)
+    interval_text = f" ({100 * score.level:.0f} % CI {span})" if span else ""
+    return f"{number(score.value, name)}{interval_text}"
 
 
 def curve_sentence(curve: Mapping[str, Any]) -> str:
@@ -88,9 +92,11 @@ def curve_sentence(curve: Mapping[str, Any]) -> str:
     name = "accuracy" if "accuracy" in curve["metrics"] else "loss"
     one = curve["metrics"][name]
     gain = estimate(one["gain"])
-    sizes = " / ".join(count(rows) for rows in curve["rows"])
-    values = " / ".join(number(value, name) for value in one["values"])
-    text = f"{metric_name(name)} with {sizes} rows: {values}."
+    scores = [_with_interval(estimate(score), name) for score in one["scores"]]
+    parts = [
+        f"{score} with {count(rows)}" for score, rows in zip(scores, curve["rows"], strict=True)
+    ]
+    text = f"{metric_name(name)} {', '.join(parts)} rows."
     if gain.value is None or gain.low is None or gain.high is None:
         return f"{text} The gain from twice the rows cannot be estimated: {gain.why}."
     is_share, twice = name == "accuracy", count(curve["next"])

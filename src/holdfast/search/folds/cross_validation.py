@@ -403,7 +403,7 @@ class FoldLearner:
         block, valid = cv_block(context, pairs, plan.how, fitted, seconds)
         if parts:
             of_parts = [(fold, by_key[key]) for key, fold in parts.items()]
-            block["learning_curve"] = curve_block(context, pairs, of_parts)
+            block["learning_curve"] = curve_block(context, pairs, of_parts, fitted)
         self._blocks = {"cv": block, "valid": valid}
         return replace(fitted, out_of_fold=_out_of_fold_predictions(context, pairs))
 

@@ -3,27 +3,30 @@ half of its rows too, and what twice the rows would bring."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from holdfast.contract.fit import PreparedData
+from holdfast.contract.fit import FittedModel, PreparedData
 from holdfast.contract.predictions import losses_of, tokens_of
 from holdfast.core.errors import SplitError
 from holdfast.core.records import Estimate, Floats, Ints, to_json
 from holdfast.core.seeds import derive_seed
 from holdfast.core.tasks import CLASSIFICATION_TASKS
 from holdfast.search.context import SearchContext, TrialFold
+from holdfast.search.folds.scores import metrics_of_folds
 from holdfast.search.job import FitResult
 from holdfast.split.folds import holdout_split
-from holdfast.stats.learning_curve import foretell
+from holdfast.stats.learning_curve import foretell, is_told, room_above
 from holdfast.stats.paired_tests import loss_rows
 
 # Halves of halves, so that the rows of a smaller part are rows of the larger one.
 PHRASES = {0.25: "a quarter of its rows", 0.5: "half of its rows"}
 SHARES = tuple(PHRASES)
+# The best possible score.
+BEST = {"loss": 0.0, "accuracy": 1.0}
 Pairs = Sequence[tuple[TrialFold, FitResult]]
 
 
@@ -60,10 +63,12 @@ def _half(prepared: PreparedData, positions: Ints, seed: int) -> Ints:
     return positions[half]
 
 
-def curve_block(context: SearchContext, pairs: Pairs, parts: Pairs) -> dict[str, Any]:
-    """``learning_curve`` of ``cv``: the mean score by number of rows, and the gain of twice the
-    rows, for the loss and, where a row has one class, for the accuracy. Where a smaller fit
-    failed, only the reason."""
+def curve_block(
+    context: SearchContext, pairs: Pairs, parts: Pairs, fitted: FittedModel
+) -> dict[str, Any]:
+    """``learning_curve`` of ``cv``: the score by number of rows, with the intervals of ``cv``, and
+    the gain of twice the rows, for the loss and, where a row has one class, for the accuracy. Where
+    a smaller fit failed, only the reason."""
     failed = next((done.failed for _, done in parts if done.failed is not None), None)
     if failed is not None:
         return {"why": failed}
@@ -75,40 +80,34 @@ def curve_block(context: SearchContext, pairs: Pairs, parts: Pairs) -> dict[str,
     rows = {share: _rows_of(some) for share, some in steps.items()}
     tables = {share: _predictions(some) for share, some in steps.items()}
     groups = _groups(context, tables[1.0]["row"])
-    measures = {"loss": {share: -_losses(table) for share, table in tables.items()}}
+    measures = {"loss": [-_losses(table) for table in tables.values()]}
     if context.recipe.task in CLASSIFICATION_TASKS and context.rows.columns.one_class:
-        measures["accuracy"] = {share: _correct(table) for share, table in tables.items()}
+        measures["accuracy"] = [_correct(table) for table in tables.values()]
+    scores = [metrics_of_folds(context, some, fitted) for some in steps.values()]
     return {
         "rows": [rows[share] for share in steps],
         "next": 2 * rows[1.0],
-        "metrics": {name: _measure(name, scores, groups) for name, scores in measures.items()},
+        "metrics": {
+            name: _measure(name, [block[name] for block in scores], measures[name], groups)
+            for name in measures
+        },
     }
 
 
-def _measure(name: str, scores: Mapping[float, Floats], groups: Ints) -> dict[str, Any]:
-    """The values of a measure and its foretold gain; of the loss with the sign of a loss."""
-    sign = -1.0 if name == "loss" else 1.0
+def _measure(
+    name: str, scores: Sequence[Estimate], by_row: Sequence[Floats], groups: Ints
+) -> dict[str, Any]:
+    """The scores of a measure by number of rows, and its foretold gain."""
+    rows = np.stack(list(by_row))
     # Of a row without a target nothing is known.
-    known = np.isfinite(np.stack(list(scores.values()))).all(axis=0)
-    scores = {share: one[known] for share, one in scores.items()}
-    doubling = foretell(np.stack(list(scores.values())), groups[known])
-    gain = doubling.gain
+    known = np.isfinite(rows).all(axis=0)
+    room = room_above(scores[-1], BEST[name])
+    gain = foretell(rows[:, known], groups[known], room=room)
     return {
-        "values": [sign * float(one.mean()) for one in scores.values()],
+        "scores": [to_json(one) for one in scores],
         "gain": to_json(gain),
-        "next": to_json(_moved(sign * float(scores[1.0].mean()), gain, sign)),
-        "told": doubling.is_told,
+        "told": is_told(gain),
     }
-
-
-def _moved(value: float, gain: Estimate, sign: float) -> Estimate:
-    """The score after a gain: lower for a loss."""
-    if gain.value is None:
-        return gain
-    if gain.low is None or gain.high is None:
-        return replace(gain, value=value + sign * gain.value)
-    ends = sorted((value + sign * gain.low, value + sign * gain.high))
-    return Estimate(value + sign * gain.value, ends[0], ends[1], gain.level)
 
 
 def _rows_of(pairs: Pairs) -> int:

@@ -104,11 +104,9 @@ def _estimates(
     context: SearchContext, pairs: Pairs, fitted: FittedModel, folds: int
 ) -> dict[str, Any]:
     """Each metric with its interval, the method of the interval, and the corrected resampled t."""
-    training_plan = fitted.training_plan
-    metric_bounds = {one.name: (one.low, one.high) for one in training_plan.extra_metrics}
     pooled = _pooled_estimates(context, pairs, fitted)
     metrics: dict[str, Any] = {}
-    for name, by_folds in _fold_estimates(pairs, metric_bounds).items():
+    for name, by_folds in _fold_estimates(pairs, _bounds_of(fitted)).items():
         why = {"why": by_folds.why} if by_folds.why else {}
         corrected = {"low": by_folds.low, "high": by_folds.high, "level": LEVEL, **why}
         estimate, method = (pooled[name], ROWS) if name in pooled else (by_folds, CORRECTED)
@@ -117,6 +115,18 @@ def _estimates(
         for name, block in _nested_estimates(pairs, folds).items():
             metrics[name]["nested"] = block
     return metrics
+
+
+def metrics_of_folds(
+    context: SearchContext, pairs: Pairs, fitted: FittedModel
+) -> dict[str, Estimate]:
+    """Each metric with the interval that ``cv`` reports: over the rows, or over the folds."""
+    return _fold_estimates(pairs, _bounds_of(fitted)) | _pooled_estimates(context, pairs, fitted)
+
+
+def _bounds_of(fitted: FittedModel) -> dict[str, tuple[float, float]]:
+    """The range of each metric of the user's."""
+    return {one.name: (one.low, one.high) for one in fitted.training_plan.extra_metrics}
 
 
 def _interval_methods(fits: int, folds: int) -> dict[str, str]:
