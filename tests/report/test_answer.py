@@ -74,6 +74,23 @@ def test_at_or_below_guessing_it_is_said_first_and_no(guess: float) -> None:
     assert use == "no"
 
 
+@pytest.mark.parametrize(("n", "guess"), [(30, 0.60), (99, 0.55), (30, 0.7)])
+def test_few_rows_show_it_only_where_guessing_is_beyond_the_interval(n: int, guess: float) -> None:
+    result = classes(0.55, 0.50, guess, paired(0.05, 0.01, 0.09, 0.01), n=n)
+    result["test"]["metrics"]["accuracy"] = estimate(0.55, 0.4, 0.68)
+    headline, advice, use = told(result)
+    if guess < 0.68:
+        assert headline.startswith("Not shown to be better than the most frequent class (baseline)")
+        assert advice.startswith(
+            f"Inconclusive: on {n} test rows the most frequent class (baseline) scores at least as "
+            "well; more test rows are needed."
+        )
+        assert use == "unsettled"
+    else:
+        assert headline.startswith("No better than the most frequent class (baseline)")
+        assert advice.startswith("Do not use it")
+
+
 @pytest.mark.parametrize(("rare", "told_of"), [(2, True), (6, False), (0, False)])
 def test_a_class_of_next_to_no_test_rows_is_named_with_its_recall(rare: int, told_of: bool) -> None:
     result = classes(0.95, 0.90, 0.9, paired(0.05, 0.01, 0.09, 0.01))
@@ -358,6 +375,17 @@ def test_broken_texts_are_of_no_use_whatever_their_score(counts: dict[str, int])
 
 def test_no_overlap_at_all_is_of_no_use() -> None:
     assert told(written(0.0, 0.0))[2] == "no"
+
+
+def test_four_short_answers_without_a_common_word_show_nothing() -> None:
+    few = written(0.0, 0.0)
+    few["generations"]["counts"]["test"]["n"] = 4
+    few["generations"]["scores"]["test"]["rouge_l"] = estimate(0.0, 0.0, 0.6)
+    few["generations"]["scores"]["test_constant"] = {"rouge_l": estimate(0.0)}
+    headline, advice, use = told(few)
+    assert headline.startswith("Not shown to be better than the most frequent answer (baseline)")
+    assert advice.startswith("Inconclusive: ")
+    assert use == "unsettled"
 
 
 def test_plain_text_is_told_by_its_perplexity() -> None:

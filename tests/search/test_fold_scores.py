@@ -165,3 +165,22 @@ def test_the_advice_follows_the_folds_comparison(
     assert colour == use
     assert ("linear probe (baseline)" in folds_answer(cv)) == (low is not None)
     assert folds_advice({**cv, "commonest": 0.9})[1] == ("unknown" if low is None else "no")
+
+
+def test_few_rows_do_not_show_that_guessing_is_as_good() -> None:
+    accuracy = {"value": 0.6, "low": 0.45, "high": 0.74, "level": 0.95}
+    cv: dict[str, Any] = {"metric": "accuracy", "metrics": {"accuracy": accuracy}, "folds": 5}
+    cv |= {"baseline": paired_block(0.05), "repeats": 1}
+    for rows, commonest, use in ((40, 0.6, "unsettled"), (40, 0.8, "no"), (400, 0.6, "no")):
+        advice, found = folds_advice({**cv, "rows": rows, "commonest": commonest})
+        assert found == use
+        assert advice.startswith("Inconclusive" if use == "unsettled" else "Do not use it")
+
+
+def paired_block(gain: float) -> dict[str, Any]:
+    difference = {"value": gain, "low": gain - 0.1, "high": gain + 0.1, "level": 0.95}
+    probe = {"accuracy": {"value": 0.55}}
+    return {
+        "test": {"n": 40, "metrics": probe},
+        "comparison": {"difference": difference, "p_value": None},
+    }

@@ -21,6 +21,7 @@ from holdfast.report.answer.score import (
     headline_score,
     is_generation,
     paired_comparison,
+    shows_guess,
     test_row_text,
 )
 from holdfast.report.numbers import interval, number
@@ -47,10 +48,11 @@ class RunAnswer:
     """``headline`` is the score with its interval and the baselines; ``advice`` says whether to use
     the model, and why; ``use`` is the advice as one word, which sets the colour.
 
-    ``no``: the model is no better than a constant prediction, a significant comparison is against
-    it, or most of its outputs are broken. ``unsettled``: the test rows show no difference from a
-    simpler model, or the verdict is data leakage. ``unknown``: nothing was measured, or there is no
-    baseline. Where the score is not above a baseline's, the headline begins with that.
+    ``no``: the model is no better than a constant prediction on enough rows to show that, a
+    significant comparison is against it, or most of its outputs are broken. ``unsettled``: the test
+    rows show no difference from a simpler model, or the verdict is data leakage. ``unknown``:
+    nothing was measured, or there is no baseline. Where the score is not above a baseline's, the
+    headline begins with that.
     """
 
     headline: str
@@ -96,7 +98,8 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         paired = paired_comparison(result)
         is_inconclusive = paired is not None and not (paired.apart and paired.gain < 0)
         is_guess = better_baselines[0] in GUESSES
-        unproven = is_inconclusive and not is_guess
+        shown = is_guess and _shows_guess(result, score, better_baselines[0])
+        unproven = not shown if is_guess else is_inconclusive
         opening = f"{'Not shown to be better' if unproven else 'No better'} than the {simpler}"
         lower_loss = paired is not None and paired.apart and paired.gain > 0
         if lower_loss and is_generation(result) and not is_guess:
@@ -166,11 +169,12 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     if broken:
         return f"Do not use it: {broken}.", "no"
     if better_baselines and better_baselines[0] in GUESSES:
-        return (
-            f"Do not use it: on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores "
-            "at least as well, without reading the rows.",
-            "no",
+        scores = (
+            f"on {test_row_text(result)} the {GUESSES[better_baselines[0]]} scores at least as well"
         )
+        if _shows_guess(result, score, better_baselines[0]):
+            return f"Do not use it: {scores}, without reading the rows.", "no"
+        return f"Inconclusive: {scores}; more test rows are needed.", "unsettled"
     paired = paired_comparison(result)
     other = compared_baseline(result)
     if paired is None:
@@ -216,6 +220,13 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     return worth_advice or (f"Worth using: better than the {other} {by}.", "yes")
 
 
+def _shows_guess(result: Block, score: Headline, guess: str) -> bool:
+    """``shows_guess``, by the number of rows that have a score."""
+    written = result.block("generations", "counts", "test").whole("n")
+    rows = written or result.block("test").whole("n") or 0
+    return shows_guess(score.value, score.name, score.others[guess], rows)
+
+
 def _worth_advice(result: Block) -> tuple[str, Use] | None:
     """The advice from ``worth`` on a generative model, which is compared with its base model under
     several prompts; ``None`` where nothing was compared."""
@@ -243,8 +254,9 @@ def _generation_fault(result: Block) -> str:
     fault_count = counts.get(fault) or 0
     if n and 2 * fault_count >= n:
         return f"{fault_count} of the {n} generated texts {GENERATION_FAULTS[fault]}"
-    overlap = generated.block("scores", "test").estimate("rouge_l").value
-    if n and overlap is not None and overlap <= 0:
+    overlap = generated.block("scores", "test").estimate("rouge_l")
+    # Four short answers without a common word may be four wrong ones.
+    if n and overlap.value is not None and overlap.value <= 0 and (overlap.high or 0) < 0.5:
         return "the generated texts share no words with the references (ROUGE-L 0)"
     return ""
 

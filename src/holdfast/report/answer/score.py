@@ -227,6 +227,15 @@ def _measure_format(values: Sequence[float | None]) -> Callable[[float], str]:
     return lambda v: f"{v:,.{digits}f}"
 
 
+def shows_guess(score: Estimate, name: str, guess: float, rows: int) -> bool:
+    """Whether the rows show that a constant prediction, whose ``guess`` is at least as good as the
+    ``score``, is no worse: on ``FEW_TEST_ROWS`` rows and more; on fewer only outside the interval,
+    or where there is none."""
+    if rows >= FEW_TEST_ROWS or score.low is None or score.high is None:
+        return True
+    return guess < score.low if name in LOWER_IS_BETTER else guess > score.high
+
+
 @dataclass(frozen=True, slots=True)
 class Paired:
     """The paired comparison with the linear probe or the untuned model. This model is better where

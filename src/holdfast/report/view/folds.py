@@ -20,6 +20,7 @@ from holdfast.report.answer.score import (
     cheaper_text,
     difference_text,
     paired_comparison,
+    shows_guess,
 )
 from holdfast.report.charts.dots import Dot, draw_dots
 from holdfast.report.document import Details, Document, DocumentTable, Figure, Passage
@@ -38,10 +39,13 @@ def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
     if paired is None:
         return NO_BASELINE, "unknown"
     name, commonest = str(cv["metric"]), cv.get("commonest")
-    score, probe = (Block(one).estimate(name).value for one in (cv["metrics"], _probe_metrics(cv)))
+    estimated = Block(cv["metrics"]).estimate(name)
+    score, probe = estimated.value, _probe_metrics(cv).estimate(name).value
     if score is not None and commonest is not None and score <= commonest:
-        guess = GUESSES["majority class"]
-        return f"Do not use it: always predicting the {guess} is at least as accurate.", "no"
+        found = f"always predicting the {GUESSES['majority class']} is at least as accurate"
+        if shows_guess(estimated, name, commonest, cv["rows"]):
+            return f"Do not use it: {found}.", "no"
+        return f"Inconclusive: {found}, but {count(cv['rows'])} rows are few.", "unsettled"
     other = PHRASES["linear probe"]
     if paired.apart:
         by = advantage_text(paired)
