@@ -61,3 +61,4 @@ def test_a_gap_is_called_what_its_rows_are_correct_in(
     gap = accuracy_gap_of(snapshot(0, np.zeros(50), np.zeros(50), valid_metrics=metrics, **hits))
     assert gap is not None
     assert gap.words().startswith(f"{named} is 90 % on training rows and 50 % on validation rows")
+    assert gap.subject == ("the accuracy" if named == "accuracy" else named)

@@ -12,7 +12,7 @@ import pytest
 from holdfast.core.records import Snapshot
 from holdfast.methods.closed_form import HeadRefit
 from holdfast.terminal.evaluations import best_mark, evaluation_row, heading
-from holdfast.terminal.progress import expected_seconds
+from holdfast.terminal.progress import RunDisplay, expected_seconds
 
 LOOK = Snapshot(
     step=0,
@@ -168,3 +168,24 @@ def test_of_one_process_updates_are_timed_themselves(monkeypatch: pytest.MonkeyP
     run.job.accelerator.num_processes = 1
     monkeypatch.setattr("holdfast.training.step.seconds_of_updates", lambda given: 42.0)
     assert expected_seconds(run) == pytest.approx((42 + 3 * 0.6, 0))
+
+
+@pytest.mark.parametrize(("at_the_time", "shown"), [(None, "5/60"), (12, "5/12")])
+def test_an_evaluation_stands_beside_the_plan_of_its_time(
+    at_the_time: int | None, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The decision after it has cut the plan to this step already."""
+    last = replace(look(0.9, 0.9, 0.7, 5), planned_steps=at_the_time)
+    run: Any = SimpleNamespace(
+        step=5,
+        examples_seen=50,
+        plan=SimpleNamespace(steps=5),
+        job=SimpleNamespace(plan=SimpleNamespace(steps=60)),
+        history=[FIRST, last],
+        last_snapshot=last,
+        best=last,
+        verdict=None,
+        guard=SimpleNamespace(actions=[]),
+    )
+    RunDisplay(quiet=False).snapshot_taken(run)
+    assert capsys.readouterr().err.splitlines()[-1].split()[0] == shown

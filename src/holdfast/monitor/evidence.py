@@ -161,6 +161,11 @@ class AccuracyGap:
         """The name of the quantity, such as ``accuracy``."""
         return UNIT_NAMES[self.of]
 
+    @property
+    def subject(self) -> str:
+        """The name with its article."""
+        return f"the {self.name.removeprefix('the ')}"
+
     def evidence(self, name: str) -> Evidence:
         """The gap with its interval as an evidence item."""
         return evidence_item(name, self.value, self.low, self.high, self.step)

@@ -90,7 +90,7 @@ def _undecided_gap(history: History, gap: AccuracyGap | None) -> Symptom:
     assert gap is not None
     if not history.has_risen:
         question = f"it is more than {100 * limits.GAP:.0f} points lower on new rows"
-        before = f"the {gap.name} on training rows is {percent_phrase(gap.train)}, and"
+        before = f"{gap.subject} on training rows is {percent_phrase(gap.train)}, and"
         evidence = (difference_evidence("valid_above_best", history.above_best, history.last_step),)
         remedies = remedies_for("few rows")
     n = len(history.raw)

@@ -81,7 +81,7 @@ def score_once(
     else:
         after_kill = f"; a killed run had opened them at {opened_before}" if opened_before else ""
         because = f"the run is complete and is scored{after_kill}"
-        job.journal.note(job.plan.steps, OPENED, because, at=opened_at)
+        job.journal.note(fitted.trained.last_step, OPENED, because, at=opened_at)
         table = test.open()
         scored = definition.score(ScoringRequest(run, fitted, saved, table, opened_at))
         scored.blocks["test"] |= unit_counts(table)

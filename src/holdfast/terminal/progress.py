@@ -148,7 +148,8 @@ class RunDisplay:
         )
         line = evaluation_row(
             evaluations,
-            run.plan.steps,
+            # An action after this evaluation may have changed the plan already.
+            run.last_snapshot.planned_steps or run.job.plan.steps,
             run.best.step == run.last_snapshot.step,
             self._time_left(run),
         )

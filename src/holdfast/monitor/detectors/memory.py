@@ -107,7 +107,7 @@ def _answers(history: History) -> MemoryFinding | None:
     gap, rise = history.accuracy_gap, history.raw_above_best
     if gap is None or not history.far_behind:
         return None
-    train_words = f"the {gap.name} on training rows is {percent_phrase(gap.train)}"
+    train_words = f"{gap.subject} on training rows is {percent_phrase(gap.train)}"
     gap_words = f"{train_words}, and that on validation rows is far below it"
     if rise.value <= history.raw_margin:
         return f"{gap_words}, though the validation loss hardly rose", limits.INTERVAL_LEVEL, ()

@@ -34,10 +34,8 @@ NO_BASELINE = (
 
 
 def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
-    """Whether to use the model, by the paired comparison with the linear probe of each fold."""
-    paired = paired_comparison(cv)
-    if paired is None:
-        return NO_BASELINE, "unknown"
+    """Whether to use the model: against the most frequent class, then by the paired comparison with
+    the linear probe of each fold."""
     name, commonest = str(cv["metric"]), cv.get("commonest")
     estimated = Block(cv["metrics"]).estimate(name)
     score, probe = estimated.value, _probe_metrics(cv).estimate(name).value
@@ -46,6 +44,9 @@ def folds_advice(cv: Mapping[str, Any]) -> tuple[str, Use]:
         if shows_guess(estimated, name, commonest, cv["rows"]):
             return f"Do not use it: {found}.", "no"
         return f"Inconclusive: {found}, but {count(cv['rows'])} rows are few.", "unsettled"
+    paired = paired_comparison(cv)
+    if paired is None:
+        return NO_BASELINE, "unknown"
     other = PHRASES["linear probe"]
     if paired.apart:
         by = advantage_text(paired)
