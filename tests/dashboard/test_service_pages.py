@@ -113,6 +113,8 @@ def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) 
         {"word": "<u>late</u>", "now": 0.2, "then": 0.0, "z": 5.0},
     ]
     examples = [{"row": "r/0", "text": "I want <b>my</b> money back"}, {"row": "r/1"}]
+    harm = {"labels": 1_080, "wrong": 30, "allowed": 0.01}
+    store.append(Event("harm", NOW + 1, harm))
     store.append(Event("drift regime", NOW, {"terms": terms, "examples": examples}))
     for place, value in enumerate((0.9, 0.88, 0.7)):
         body = {"metric": "accuracy", "n": 100, "value": value, "low": value - 0.05}
@@ -131,7 +133,8 @@ def test_the_service_page_tells_what_the_store_knows(client: Any, store: Store) 
     assert "31.0\u00a0%" in text
     assert "83.0\u00a0% (78.0–88.0)" in text
     assert "I want &lt;b&gt;my&lt;/b&gt; money back" in text
-    assert "1 alarm" in text
+    assert "2 alarms" in text
+    assert "30 of 1,080 labelled rows that were drawn uniformly are wrong" in text
     assert "all is well" in text
     assert "&lt;u&gt;late" in text
     assert "test 2" in text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 import re
 import shutil
 import threading
@@ -129,7 +130,7 @@ def test_every_task_answers_on_the_page_and_takes_what_is_right(
                 assert refused.status_code == 400
             else:
                 row = {
-                    f"f.{one.name}": "w1 w2 w3" if one.input_type == "text" else "1"
+                    f"f.{one.name}": "w1 jo@example.com" if one.input_type == "text" else "1"
                     for one in fields
                 }
                 made = client.post(address, data=row, headers=ORIGIN)
@@ -146,6 +147,12 @@ def test_every_task_answers_on_the_page_and_takes_what_is_right(
     assert len(labels) == len(answered)
     assert {type(one.label) for one in labels} >= {str, list, float}
     assert all(one.row for one in labels)
+    # As of a service: masked, and with an end.
+    stored = json.dumps([one.row for one in labels])
+    assert "[EMAIL]" in stored
+    assert "jo@example.com" not in stored
+    assert all(one.expires_at == pytest.approx(one.at + 30 * 86_400) for one in labels)
+    assert store.expire(max(one.at for one in labels) + 31 * 86_400) == len(labels)
     store.close()
 
 

@@ -113,7 +113,12 @@ def test_full_late_loading_and_ending_are_503_with_a_time_to_come_back(serving_o
     assert answer.headers["retry-after"] == "4"
     engine.full, engine.wait = False, 1.0
     assert "in time" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
+    engine.wait = 0.0
     client.service.draining = True
+    assert client.post("/predict", json={"text": "ab"}).status_code == 200
+    assert client.get("/health/ready").status_code == 503
+    assert client.get("/v2/health/ready").status_code == 503
+    client.service.stopping = True
     assert "shutting down" in error(client.post("/predict", json={"text": "ab"}), 503)["rule"]
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").json() == {

@@ -89,6 +89,21 @@ def test_a_labelled_row_is_masked_too_and_goes_when_its_time_is_over(serving_of:
     assert label.expires_at == pytest.approx(label.at + 30 * 86400, abs=60)
 
 
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_corrected_text_is_masked_as_its_row(serving_of: Make, masks: bool) -> None:
+    import stand_in
+
+    facts = replace(stand_in.FACTS, task="seq2seq", classes=None)
+    asked = [f"serve.mask={str(masks).lower()}"]
+    client = serving_of(stand_in.StandIn(facts), store=True, settings=asked)
+    request = client.post("/predict", json={"text": TEXT}).json()["id"]
+    sent = client.post("/feedback", json={"id": request, "label": TEXT, "who": "ann"})
+    assert sent.json()["row"]
+    (label,) = client.service.store.feedback()
+    shown = "write to [EMAIL] about [CARD]" if masks else TEXT
+    assert (label.label, label.row) == (shown, {"text": shown})
+
+
 def test_a_new_class_is_refused_or_recorded_as_was_asked(serving_of: Make) -> None:
     for asked, status in (([], 400), (["serve.new_classes=true"], 200)):
         client = serving_of(store=True, settings=asked)

@@ -278,6 +278,10 @@ def test_every_kind_of_label_has_a_queue(
     item = taken(desk.next_item("ann"))
     assert item.rule.label_type == kind
     assert desk.answer(item.request, 0, "ann", label).label == label
+    if kind == "text":
+        item = taken(desk.next_item("ann"))
+        made = desk.answer(item.request, 0, "ann", "write to jo@example.com")
+        assert made.label == "write to [EMAIL]"
     store.close()
 
 

@@ -466,6 +466,14 @@ def test_feedback_of_a_store_and_what_was_deleted_since(
     left = joined.tables["data"]["text"].to_pylist()
     assert not mine & set(left)
     assert joined.deleted >= len(mine)
+    # A file does not tell what was deleted, so it is said.
+    some = tmp_path / "some.csv"
+    some.write_text("text,label\n" + "".join(f"{t},{one}\n" for t, one in odd_rows(60, seed=9)))
+    joined = join_feedback(later, str(some))
+    assert joined.deleted == 0
+    (unknown,) = [one for one in joined.decisions if one.what == "deleted feedback"]
+    assert (unknown.chosen, unknown.prominent) == ("unknown", True)
+    assert "if any was, update from the store" in unknown.because
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.core.errors import DataError, HoldfastError, RunError
+from holdfast.plugins.dashboard.access import DAY_S
 from holdfast.plugins.dashboard.inference import Busy, input_fields
 from holdfast.plugins.dashboard.labels import label_from_form
 from holdfast.plugins.dashboard.pages import own_address, plain, render, run_address
@@ -247,6 +248,8 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
 
     def write() -> None:
         from holdfast.plugins.labelling.labels import LabelRule
+        from holdfast.plugins.service.observers import masked_feedback
+        from holdfast.plugins.service.settings import Serving
         from holdfast.plugins.store.records import Feedback, new_id
         from holdfast.runs.threshold import served_name
 
@@ -263,10 +266,11 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
             if len(row["image"]) > MAX_STORED_IMAGE:
                 why = f"is larger than the store's limit of {MAX_STORED_IMAGE:,} characters"
                 raise DataError("the image", why, len(row["image"]), "Make it smaller.")
-        stored = Feedback(
-            new_id(now), 0, label, annotator, now, model, "page", "volunteered", "seen", row=row
+        until = now + Serving().retention_days * DAY_S
+        item = Feedback(
+            new_id(now), 0, label, annotator, now, model, "page", "volunteered", "seen", row, until
         )
-        store.add_feedback(stored)
+        store.add_feedback(masked_feedback(item, rule.label_type))
 
     await run_in_threadpool(write)
     thanks = "<p><strong>Stored.</strong> Thank you.</p>"

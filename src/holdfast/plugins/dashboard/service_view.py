@@ -318,7 +318,6 @@ def _short(value: object) -> str:
 # Event types: rows unlike the reference, the description of the new distribution, error rate above
 # the allowed one.
 ALARM, NEW_DISTRIBUTION, HARM = "drift", "drift regime", "harm"
-UNKNOWN = number(None, "error")
 MAX_ALARMS, MAX_TERMS, MAX_EXAMPLES = 10, 16, 5
 
 
@@ -342,7 +341,7 @@ def drift_view(
     else:
         because = f"no difference from the validation rows is shown in {count(rows)} rows"
     terms = [
-        (plain(one.get("word"), 60), *(_rate(one.get(key), "accuracy") for key in ("now", "then")))
+        (plain(one.get("word"), 60), *(_rate(one.get(key)) for key in ("now", "then")))
         for one in _objects(distribution.get("terms"))
     ]
     texts = [one["text"] for one in _objects(distribution.get("examples")) if one.get("text")]
@@ -363,16 +362,11 @@ def _alarm_sentence(event: Event) -> str:
         return plain(body["because"], 600)
     if event.kind != HARM:
         return plain(event.kind)
-    sentence, error_share = (
-        "the error rate is above the allowed one",
-        _rate(body.get("wrong"), "error"),
-    )
-    if error_share == UNKNOWN:
+    sentence = "the error rate is above the allowed one"
+    wrong, labels = body.get("wrong"), body.get("labels")
+    if not isinstance(wrong, int) or not isinstance(labels, int):
         return sentence
-    return (
-        f"{sentence}: {error_share} wrong of {count(body.get('labels'))} labelled rows that were "
-        "drawn uniformly"
-    )
+    return f"{sentence}: {wrong:,} of {labels:,} labelled rows that were drawn uniformly are wrong"
 
 
 def _drift_facts(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -407,7 +401,7 @@ def _objects(values: object) -> Iterator[Mapping[str, Any]]:
             yield one
 
 
-def _rate(value: Any, metric: str) -> str:
-    """A share as text; ``UNKNOWN`` for any other value."""
+def _rate(value: Any) -> str:
+    """A share as text; a dash for any other value."""
     known = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number(float(value) if known and 0 <= value <= 1 else None, metric)
+    return number(float(value) if known and 0 <= value <= 1 else None, "accuracy")

@@ -41,6 +41,7 @@ from holdfast.plugins.labelling.sampling import (
     update_probabilities,
 )
 from holdfast.plugins.service.live.comparison import LATEST, both_answers
+from holdfast.plugins.service.observers import masked_feedback
 from holdfast.plugins.service.promotion import recorded_facts
 from holdfast.plugins.store.records import Claim, Drawn, Feedback, Row, StoredPrediction, StoredRow
 
@@ -168,21 +169,20 @@ class Labelling:
             for one in self._store.claims(0.0)
             if (*_key(one), one.who) == (*key, annotator)
         ]
-        stored = self._store.add_feedback(
-            Feedback(
-                request,
-                index,
-                label,
-                annotator,
-                now,
-                kept.prediction.model,
-                "page",
-                self._draw_method(request, index),
-                ("seen" if suggestion_seen[0] else "hidden") if suggestion_seen else "unknown",
-                row=kept.row,
-                expires_at=kept.expires_at,
-            )
+        item = Feedback(
+            request,
+            index,
+            label,
+            annotator,
+            now,
+            kept.prediction.model,
+            "page",
+            self._draw_method(request, index),
+            ("seen" if suggestion_seen[0] else "hidden") if suggestion_seen else "unknown",
+            row=kept.row,
+            expires_at=kept.expires_at,
         )
+        stored = self._store.add_feedback(masked_feedback(item, self.rule.label_type))
         self._store.release(request, index, annotator)
         with self._lock:
             self._labels_since += 1

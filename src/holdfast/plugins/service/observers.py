@@ -227,6 +227,13 @@ def masked_row(row: Row) -> Row:
     return result
 
 
+def masked_feedback(item: Feedback, label_type: str) -> Feedback:
+    """The label with personal data masked in its row and, where the label is a text, in itself. A
+    class name stays."""
+    label = _masked(item.label, numbers=False) if label_type == "text" else item.label
+    return replace(item, label=label, row=None if item.row is None else masked_row(item.row))
+
+
 def masked_request(request: StoredRequest) -> StoredRequest:
     """The request with its texts and generated answers masked. Takes tens of microseconds a text,
     so it does not run before the response is sent."""

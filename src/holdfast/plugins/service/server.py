@@ -218,9 +218,10 @@ class RunningService:
         if self.service.loaded_engine is None:
             # A model that is loading cannot be stopped, and no request was accepted yet.
             os._exit(self._exit_code)
-        self.service.log("stopping: answering the requests that were accepted")
         drain_s = self.service.settings.drain_s
+        more = f"requests are accepted for another {drain_s:g} s, then " if drain_s else ""
+        self.service.log(f"stopping: {more}answering the requests that were accepted")
         asyncio.get_running_loop().call_later(drain_s, self._stop)
 
     def _stop(self) -> None:
-        self._server.should_exit = True
+        self.service.stopping = self._server.should_exit = True

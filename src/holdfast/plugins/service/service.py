@@ -73,7 +73,9 @@ class Service:
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings, self.guard, self.store, self.log = settings, guard, store, log
-        self.draining = False
+        # A balancer is told to send no more requests; some still arrive, and are answered until the
+        # service is stopping.
+        self.draining = self.stopping = False
         self.started = time.time()
         # The model, ready or not; ``None`` until it is loaded.
         self.loaded_engine: EngineRouter | None = None
@@ -108,15 +110,19 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether a request would be answered."""
-        return not self.draining and self.loaded_engine is not None and self.loaded_engine.ready
+        """Whether requests should be sent here."""
+        return not (self.draining or self.stopping) and self._engine_ready
+
+    @property
+    def _engine_ready(self) -> bool:
+        return self.loaded_engine is not None and self.loaded_engine.ready
 
     @property
     def engine(self) -> EngineRouter:
         """The model. Raises ``Fault`` 503 where it is not loaded or the service shuts down."""
-        if self.loaded_engine is None or not self.ready:
+        if self.loaded_engine is None or self.stopping or not self._engine_ready:
             rule, retry_after_s = (
-                ("is shutting down", 5) if self.draining else ("is loading its model", 1)
+                ("is shutting down", 5) if self.stopping else ("is loading its model", 1)
             )
             remedy = "Retry after the seconds in Retry-After."
             raise Fault(

@@ -462,9 +462,17 @@ class _FeedbackJoin:
     def _deleted_rows(self, train: Table, origins: Sequence[Mapping[str, Any]]) -> set[int]:
         """The old training rows that came from feedback which the store no longer has."""
         known = self._feedback.known
+        of_store = [one for one in origins if one["id"] >= 0]
         if known is None:
+            if of_store:
+                because = (
+                    f"{count_phrase(len(of_store), 'training row')} came from the feedback of a "
+                    f"store, and {self._feedback.where} does not say which of it was deleted "
+                    "since: if any was, update from the store"
+                )
+                self._decisions.append(Decision("deleted feedback", "unknown", because, True))
             return set()
-        deleted = {one["row"] for one in origins if one["id"] >= 0 and one["id"] not in known}
+        deleted = {one["row"] for one in of_store if one["id"] not in known}
         rows = np.asarray(train.column("row"), dtype=np.int64)
         positions = set(np.flatnonzero(np.isin(rows, sorted(deleted))).tolist())
         if positions:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -14,7 +13,7 @@ from starlette.responses import Response
 
 from holdfast.contract.run_folder import RECIPE
 from holdfast.plugins.labelling.labels import label_rule
-from holdfast.plugins.service.observers import masked_row
+from holdfast.plugins.service.observers import masked_feedback
 from holdfast.plugins.service.routes.predict import known_body
 from holdfast.plugins.service.service import Service
 from holdfast.plugins.service.web.endpoint import (
@@ -99,15 +98,24 @@ async def feedback(service: Service, call: Call) -> Response:
         item = await asyncio.to_thread(service.store.add_outcome, outcome, to_store)
     else:
         suggestion, drawn = _circumstances(body)
-        label = await asyncio.to_thread(_checked_label, service, body["label"], row)
-        item = Feedback(
-            request, index, label, annotator, at, stored.model, "endpoint", drawn, suggestion
-        )
+        label, label_type = await asyncio.to_thread(_checked_label, service, body["label"], row)
         if not service.settings.keep_labelled:
             row = None
-        if row is not None:
-            row_kept = await asyncio.to_thread(masked_row, row) if service.settings.mask else row
-            item = replace(item, row=row_kept, expires_at=service.expiry(at))
+        item = Feedback(
+            request,
+            index,
+            label,
+            annotator,
+            at,
+            stored.model,
+            "endpoint",
+            drawn,
+            suggestion,
+            row,
+            None if row is None else service.expiry(at),
+        )
+        if service.settings.mask:
+            item = await asyncio.to_thread(masked_feedback, item, label_type)
         item = await asyncio.to_thread(service.store.add_feedback, item, to_store)
     if service.observer_thread is not None and isinstance(item, Feedback):
         service.observer_thread.notify(item)
@@ -184,12 +192,13 @@ async def _stored_request(
     return stored, None, None
 
 
-def _checked_label(service: Service, label: Any, row: Row | None) -> Any:
+def _checked_label(service: Service, label: Any, row: Row | None) -> tuple[Any, str]:
+    """The label as it is stored, and its type."""
     facts = service.facts
     label_type, new = _label_type(facts.run), service.settings.new_classes
     column = next(iter(facts.columns), None)
     rule = label_rule(facts.task, facts.classes, label_type, allow_new=new, column=column)
-    return rule.check(label, row)
+    return rule.check(label, row), rule.label_type
 
 
 @functools.cache

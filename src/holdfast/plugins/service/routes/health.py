@@ -71,7 +71,7 @@ async def live(service: Service, call: Call) -> Response:
 
 
 async def ready(service: Service, call: Call) -> Response:
-    """Whether a request would be answered; 503 while the model loads and during shutdown."""
+    """Whether requests should be sent here; 503 while the model loads and during shutdown."""
     if service.ready:
         return as_json({"ready": True})
     because = "the service is shutting down" if service.draining else "the model is loading"
