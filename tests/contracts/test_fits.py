@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from holdfast.contract.fit import FittedModel, PreparedData
-from holdfast.core.errors import Defect, Interrupted, RecipeError
+from holdfast.core.errors import Defect, Interrupted, MachineError, RecipeError
 from holdfast.core.records import to_json
 from holdfast.data.scratch import scratch_file
 from holdfast.fits.fit import fit
@@ -389,3 +389,21 @@ def test_nothing_of_a_fit_stays_in_memory(recipe_for: Any) -> None:
     tensors()
     first = tensors()
     assert tensors() == first
+
+
+@pytest.mark.parametrize(("name", "allowed"), [("seq2seq", False), ("chats", True)])
+def test_an_encoder_decoder_is_not_offered_float16(
+    name: str, allowed: bool, make_sample: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Activations of T5 overflow in it."""
+    asked: list[bool] = []
+
+    def choose(*settings: object, float16: bool, **others: object) -> None:
+        asked.append(float16)
+        raise MachineError("this test", "ends here", None, "")
+
+    monkeypatch.setattr("holdfast.prepare.model.choose_machine", choose)
+    sample = make_sample(name)
+    with pytest.raises(MachineError, match="ends here"):
+        prepare(sample.recipe, sample.table)
+    assert asked == [allowed]

@@ -240,7 +240,8 @@ def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Pa
     import yaml
 
     run = tmp_path / "run"
-    result = train(search_recipe, run, procedure=Best())
+    told = search_recipe.with_changes(alert={"command": "exit 0 # a secret"})
+    result = train(told, run, procedure=Best())
     assert set(result["study"]) == {"rate-0", "rate-1", "rate-2"}
     assert result["test"]["n"] > 0
     assert not (run / "checkpoints").exists()
@@ -248,6 +249,10 @@ def test_a_procedure_is_a_run_like_any_other(search_recipe: Recipe, tmp_path: Pa
     kept = yaml.safe_load((run / "search.yaml").read_text())
     assert kept["command"] == "tune"
     assert kept["rates"] == [1e-4, 1e-3, 5e-3]
+    with_secret = [
+        path.name for path in run.rglob("*") if path.is_file() and b"a secret" in path.read_bytes()
+    ]
+    assert with_secret == ["recipe.yaml"]
     # The recipe is that of the model that is kept, and repeats it.
     from holdfast.recipe import read_recipe
 

@@ -502,3 +502,10 @@ def test_the_audit_goes_by_what_the_folds_said_of_each_row(
     path = csv_of(tmp_path, write_csv, marked_rows(60, seed=5), ("text", "label"))
     with pytest.raises(RecipeError, match="has other rows"):
         fold_log_probabilities(rows_of(path), crossed)
+
+
+@pytest.mark.parametrize("method", ["ema", "refit_head"])
+def test_averages_are_refused_before_a_fold_is_trained(search_recipe: Recipe, method: str) -> None:
+    """The model trained on all rows has no validation rows to test them on."""
+    with pytest.raises(RecipeError, match=f"weight averages or head refitting.*{method}"):
+        CrossValidation(3).checked_recipe(search_recipe.with_changes(methods={method: True}))

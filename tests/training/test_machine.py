@@ -61,6 +61,18 @@ def test_the_speed_of_bfloat16_is_measured_once_and_as_torch_computes_it() -> No
     assert gain == machine._bfloat16_gain(torch.get_num_threads()) > 0
 
 
+def test_an_encoder_decoder_never_trains_in_float16(monkeypatch) -> None:
+    """A GPU with fast float16 and slow bfloat16, as the T4 has."""
+    monkeypatch.setattr(machine, "device_type", lambda: "cuda")
+    monkeypatch.setattr(machine, "has_fast_bfloat16", lambda device: (False, "no bfloat16"))
+    monkeypatch.setattr(machine, "has_tensor_cores", lambda: True)
+    choose = machine._choose_precision
+    assert choose("auto", True)[0] == choose("float16", True)[0] == "float16"
+    assert choose("auto", False) == ("float32", "no bfloat16")
+    with pytest.raises(MachineError, match="bfloat16 or float32 for an encoder-decoder"):
+        choose("float16", False)
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_set_is_not_questioned(monkeypatch, precision: str) -> None:
     flags(monkeypatch)

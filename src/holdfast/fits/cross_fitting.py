@@ -42,9 +42,10 @@ from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.fit import FitFolder, FitPlace, make_job, run_fit
 from holdfast.fits.plan_trial import Remake, default_plan, is_affordable, judge_trial, not_tried
 from holdfast.methods.closed_form import curve_from_state, curve_to_state
+from holdfast.methods.registry import parts_of
 from holdfast.models.layers import BACKBONE
 from holdfast.models.probes.head_fit import ProbeCurve
-from holdfast.plan.defaults import method_parts
+from holdfast.plan.defaults import enabled_methods
 from holdfast.recipe import Recipe, as_settings
 from holdfast.split.folds import Fold, Folds, make_folds
 from holdfast.stats.temperature import best_temperature
@@ -295,7 +296,7 @@ def _plan_folds(
     training_plan = make_training_plan(
         prepared, rows, rows, settings, checkpoints, cross_fitted=True
     )
-    _refuse_averages(training_plan)
+    refuse_averages(training_plan.recipe.methods, "train.folds")
     return training_plan, folds_of(training_plan, rows, folds)
 
 
@@ -324,18 +325,18 @@ def _with_fold_costs(
     )
 
 
-def _refuse_averages(training_plan: TrainingPlan) -> None:
-    """Refuse candidates at the end of training (averages of weights, a refitted head): they are
-    tested on validation rows, and no fold has them to predict its rows."""
-    weight_offers = [
-        x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)
-    ]
-    if weight_offers:
+def refuse_averages(methods: Mapping[str, object], what: str) -> None:
+    """Refuse, beside ``what``, the ``methods`` that make candidates at the end of training
+    (averages of weights, a refitted head): these are tested on validation rows of their own, which
+    a model trained on all rows does not have."""
+    parts = parts_of(enabled_methods(methods))
+    offers = [one.name for one in parts.listeners() if isinstance(one, Offers)]
+    if offers:
         raise RecipeError(
-            "train.folds",
+            what,
             "cannot be combined with weight averages or head refitting, which need validation rows "
             "of their own",
-            f"methods.{weight_offers[0]}",
+            f"methods.{offers[0]}",
             "Remove one of the two.",
         )
 

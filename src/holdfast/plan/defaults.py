@@ -310,7 +310,7 @@ def resolve_settings(
 def _method_decisions(methods: Mapping[str, object], recipe: Recipe) -> tuple[Decision, ...]:
     """A decision for each method that is not a default, with its settings and effect."""
     lines = []
-    for name, settings in _enabled_methods(methods).items():
+    for name, settings in enabled_methods(methods).items():
         # A fit says itself how it weights its rows.
         if name in (*DEFAULT_METHODS, *ROW_METHODS):
             continue
@@ -381,7 +381,7 @@ def _epochs(default: Default, methods: Mapping[str, object], rows: int) -> float
 def _stage_epochs(methods: Mapping[str, object], rows: int) -> float:
     """Epochs over the training rows in the phases before fine-tuning, rounded up, so that the
     rounded number still covers every row drawn."""
-    stages = parts_of(_enabled_methods(methods)).stages
+    stages = parts_of(enabled_methods(methods)).stages
     return math.ceil(1000 * sum(stage.steps * stage.batch_size for stage in stages) / rows) / 1000
 
 
@@ -441,7 +441,7 @@ def _refuse_without_classes(recipe: Recipe, name: str) -> None:
     )
 
 
-def _enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
+def enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
     """The settings of the methods that are on in a resolved recipe."""
     return {
         name: dict(settings) if isinstance(settings, Mapping) else {}
@@ -459,7 +459,7 @@ def extra_methods(recipe: Recipe) -> tuple[str, ...]:
 def method_settings(recipe: ResolvedRecipe) -> dict[str, dict[str, Any]]:
     """The methods that are on in a resolved recipe, with their settings, including methods with
     their own recipe keys."""
-    settings = _enabled_methods(recipe.methods)
+    settings = enabled_methods(recipe.methods)
     if recipe.train.label_smoothing:
         settings["label_smoothing"] = {"share": recipe.train.label_smoothing}
     return settings
@@ -586,7 +586,7 @@ def _shared_settings(recipe: ResolvedRecipe) -> dict[str, Any]:
 
 def unused_settings(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Finding, ...]:
     """A finding for fine-tuning methods where the plan has no fine-tuning phase."""
-    enabled = _enabled_methods(recipe.methods)
+    enabled = enabled_methods(recipe.methods)
     idle_settings = [
         f"methods.{name}" for name in enabled if parts_of({name: enabled[name]}).changes_finetuning
     ]
@@ -605,7 +605,7 @@ def unused_settings(recipe: ResolvedRecipe, phases: Sequence[Phase]) -> tuple[Fi
 def conflict_query(recipe: Recipe, phases: Sequence[Phase] = ()) -> ConflictQuery:
     """The settings that decide whether methods conflict, from a recipe that may have open settings;
     with the ``phases`` of its plan once they are known."""
-    train, methods = recipe.train, _enabled_methods(recipe.methods)
+    train, methods = recipe.train, enabled_methods(recipe.methods)
     if recipe.task in GENERATIVE_TASKS:
         # On by default, but generative models have no head to fit.
         methods.pop("probe_first", None)

@@ -83,6 +83,7 @@ def prepare(
         recipe.train.precision,
         recipe.train.matmul,
         one_size=recipe.task in IMAGE_TASKS,
+        float16=recipe.task != "seq2seq",
     )
 
     def prepare_with(recipe: Recipe) -> PreparedData:

@@ -171,7 +171,10 @@ def forget_search(run: Path) -> None:
 
 
 def keep_search(run: Path) -> None:
-    """Add the request of a search to the finished run's files."""
+    """Add the request of a search to the finished run's files, without the command of an alert,
+    which may hold a secret and stands in the run's recipe."""
     path = run / CHECKPOINTS / SEARCH
     if path.exists():
-        write_text(run / SEARCH, path.read_text("utf-8"))
+        kept = yaml.safe_load(path.read_text("utf-8"))
+        kept["recipe"].pop("alert", None)
+        write_text(run / SEARCH, yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))

@@ -38,18 +38,18 @@ from holdfast.contract.fit import (
 from holdfast.contract.result import write_parquet
 from holdfast.core.decisions import decisions_to, notify
 from holdfast.core.errors import RecipeError, SplitError
-from holdfast.core.events import Offers
 from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
 from holdfast.fits.compose import make_training_plan, with_label_weights
+from holdfast.fits.cross_fitting import refuse_averages
 from holdfast.fits.fit import run_fit
 from holdfast.fits.row_use import LearningRows, all_training, chosen_anew, folds_conflict
 from holdfast.fits.seen_rows import check_start_rows
 from holdfast.models.layers import count_parameters
 from holdfast.plan.control import resolve_policy, without_trials
-from holdfast.plan.defaults import method_parts, resolve_settings
+from holdfast.plan.defaults import resolve_settings
 from holdfast.prepare.general import with_general
 from holdfast.prepare.model import prepare_divided, with_added
 from holdfast.prepare.rows import Divided
@@ -316,6 +316,7 @@ def _refuse_conflicts(recipe: Recipe) -> None:
         if "train.folds" in conflicts:
             remedy = "Set train.folds=0: --nested selects on inner folds of each fold."
         raise RecipeError("holdfast cv", rule, None, remedy)
+    refuse_averages(recipe.methods, "holdfast cv")
 
 
 class FoldLearner:
@@ -440,14 +441,6 @@ class FoldLearner:
         training_plan = make_training_plan(
             prepared, everything, judging_rows, (), checkpoints, cross_fitted=True
         )
-        # Weight averages are compared on validation rows, and the model trained on all rows has
-        # none.
-        weight_offers = [
-            x.name for x in method_parts(training_plan.recipe).listeners() if isinstance(x, Offers)
-        ]
-        if weight_offers:
-            rule = "cannot be combined with weight averages, which need validation rows"
-            raise RecipeError("holdfast cv", rule, f"methods.{weight_offers[0]}", "Remove it.")
         share = float(np.median([done.best_step / max(1, done.planned) for _, done in pairs]))
 
         def fold_looks(

@@ -83,16 +83,21 @@ def _flushes() -> bool:
 
 
 def choose_machine(
-    threads: int | None, precision: str, matmul: str = "auto", *, one_size: bool = False
+    threads: int | None,
+    precision: str,
+    matmul: str = "auto",
+    *,
+    one_size: bool = False,
+    float16: bool = True,
 ) -> MachineChoice:
     """Choose what the recipe leaves open, and set PyTorch's number of threads. ``one_size`` says
-    that all batches have the same shape."""
+    that all batches have the same shape; without ``float16`` that precision is never used."""
     for name in KERNEL_CACHES if not one_size else ():
         os.environ.setdefault(name, KERNEL_CACHE_SIZE)
     _use_cudnn_attention(one_size)
     count, threads_because = _choose_threads(threads)
     use_threads(count)
-    chosen_precision, precision_because = _choose_precision(precision)
+    chosen_precision, precision_because = _choose_precision(precision, float16)
     chosen_matmul, products_because = _choose_matmul(matmul)
     decisions = (
         Decision("train.threads", str(count), threads_because),
@@ -198,8 +203,15 @@ def _device_decisions() -> tuple[Decision, ...]:
     return (Decision("device", "mps", because, prominent=True),)
 
 
-def _choose_precision(requested: str) -> tuple[str, str]:
+def _choose_precision(requested: str, float16: bool) -> tuple[str, str]:
     device = device_type()
+    if requested == "float16" and not float16:
+        raise MachineError(
+            "train.precision",
+            "is float16, in which activations of T5 overflow",
+            None,
+            "Set bfloat16 or float32 for an encoder-decoder.",
+        )
     if requested == "float16" and device != "cuda":
         raise MachineError(
             "train.precision",
@@ -212,7 +224,7 @@ def _choose_precision(requested: str) -> tuple[str, str]:
     fast, because = has_fast_bfloat16(device)
     if fast:
         return "bfloat16", f"{because}; weights stay float32"
-    if device == "cuda" and has_tensor_cores():
+    if float16 and device == "cuda" and has_tensor_cores():
         return "float16", f"{because}, but float16; weights stay float32, and losses are scaled"
     return "float32", because
 
