@@ -43,9 +43,10 @@ def command(
     """Delete requests with their predictions, texts, labels and outcomes, or all labels of an
     annotator (right to erasure).
 
-    The bytes are erased from the store's files. Two things remain: an event with the time and the
-    counts, and the id of each deleted request. `holdfast update` leaves out the rows of an earlier
-    update whose label the store no longer has.
+    The bytes are erased from the store's files. What remains is an event with the time and the
+    counts, the id of each deleted request, and the hash of a deleted user until a service has run
+    for an hour. `holdfast update` from the store leaves out the rows of an earlier update whose
+    label the store no longer has.
     """
     named = {"request": request, "user": user, "who": who}
     given = {name: value for name, value in named.items() if value is not None}
