@@ -53,7 +53,6 @@ CELLS = grid(
 AGAIN = grid(part=["again"], data=["moved"], kind=["replay", "none"])
 REAL = grid(part=["real"], kind=["alike"], start=["anew"], seed=[1, 2])
 REAL += grid(part=["real"], kind=["renamed"], start=["anew"], seed=[1])
-REAL += grid(part=["real"], kind=["alike"], start=["auto"], seed=[3])
 
 
 @lru_cache(maxsize=4)

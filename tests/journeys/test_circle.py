@@ -176,8 +176,6 @@ def test_a_model_is_served_alarmed_about_taught_judged_and_promoted(
             store,
             "--out",
             tmp_path / "renewed",
-            "--start",
-            "anew",
             # Which rows are drawn is chance, and 46 old validation rows show no 5 points.
             *("--margin", 20),
             "--json",

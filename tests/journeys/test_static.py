@@ -12,7 +12,7 @@ import pytest
 import transformers
 
 from holdfast.core.errors import RecipeError
-from holdfast.plugins.update.candidates import warm_start_obstacle
+from holdfast.plugins.update.start import warm_start_obstacle
 from holdfast.recipe import read_recipe
 from holdfast.search import student as made
 

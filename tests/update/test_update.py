@@ -71,7 +71,7 @@ def test_a_good_update_is_taken_and_scored_once(
 ) -> None:
     """What a person sees, what the folder holds, and that the old run's test rows were opened."""
     out = tmp_path / "new"
-    done = run(served, "--feedback", feedback, "--out", out)
+    done = run(served, "--feedback", feedback, "--out", out, "--start", "warm")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 80 or str(out) in max(lines, key=len)
@@ -84,8 +84,7 @@ def test_a_good_update_is_taken_and_scored_once(
     assert gate["new"]["n"] == block["feedback"]["held"]
     assert gate["new"]["difference"]["low"] > 0.1
     assert {one["kind"] for one in gate["slices"]} == {"class"}
-    assert block["start"]["start"] in ("warm", "anew")
-    assert set(block["start"]["tried"]) >= {"warm", "anew", "n"}
+    assert block["start"] == {"start": "warm", "because": "requested"}
     # The old test rows are the new run's, and are scored after the decision.
     assert result["test"]["n"] == read(served)["test"]["n"] == block["test"]["n"]
     (opening,) = (served / "openings.jsonl").read_text().splitlines()
@@ -316,23 +315,27 @@ def test_rows_that_a_model_labelled_are_capped_and_judge_nothing(
 def test_an_update_that_was_killed_is_continued(
     served: Path, feedback: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: Any
 ) -> None:
-    """Killed between the two starts; the feedback is gone when it goes on."""
-    from holdfast.plugins.update import procedure
+    """Killed between the fit and the gate; the feedback is gone when it goes on."""
+    from holdfast.plugins.update.procedure import UpdateLearner
 
-    out, real = tmp_path / "new", procedure.plain_predictions
-    asked: list[int] = []
+    def dies(*given: Any) -> None:
+        raise killed
 
-    def dies(*given: Any) -> list[Any]:
-        asked.append(1)
-        if len(asked) == 2:
-            raise killed
-        return real(*given)
-
-    monkeypatch.setattr(procedure, "plain_predictions", dies)
+    out = tmp_path / "new"
+    monkeypatch.setattr(UpdateLearner, "_judge", dies)
     with pytest.raises(killed):
         CliRunner().invoke(
             app,
-            ["update", str(served), "--feedback", str(feedback), "--out", str(out)],
+            [
+                "update",
+                str(served),
+                "--feedback",
+                str(feedback),
+                "--out",
+                str(out),
+                "--start",
+                "warm",
+            ],
             standalone_mode=False,
             catch_exceptions=False,
         )
@@ -353,7 +356,7 @@ def test_an_update_that_was_killed_is_continued(
         (("--feedback", "gone.csv"), "does not exist"),
         (("--feedback", "FILE", "--margin", "0"), "between 0 and 100"),
         (("--feedback", "FILE", "--hold", "0.95"), "--hold"),
-        (("--feedback", "FILE", "--start", "cold"), "must be one of auto, warm, anew"),
+        (("--feedback", "FILE", "--start", "cold"), "must be one of anew, warm"),
         (("--feedback", "OTHER"), "no label that is a class of the run"),
         (("--feedback", "BARE"), "has no column 'label'"),
         (("--feedback", "FEW"), "leaves too few rows"),

@@ -17,7 +17,7 @@ def update(
     feedback: Any = None,
     *,
     margin: float | None = None,
-    start: str = "auto",
+    start: str = "anew",
     hold: float | None = None,
     own: float = 0.2,
     out: str | Path | None = None,
@@ -36,7 +36,7 @@ def update(
     run : the served run.
     feedback : a file of labelled rows, a data frame, or the store of a service (its file or URL).
     margin : allowed loss on old rows, in points; by default 2 to 5, by the number of rows.
-    start : ``warm`` (from the served model), ``anew`` (from the base model), ``auto`` (try both).
+    start : ``anew`` (from the base model), or ``warm`` (from the served model).
     hold, own : shares: of the feedback held out for the gate; of training rows that a model may
         have labelled.
 

@@ -64,9 +64,9 @@ class LearningOptions:
     start: Annotated[
         str,
         typer.Option(
-            metavar="auto|warm|anew", help="warm: from the served model; anew: from the base model."
+            metavar="anew|warm", help="anew: from the base model; warm: from the served model."
         ),
-    ] = "auto"
+    ] = "anew"
     hold: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Share of the feedback held out for the gate."),

@@ -34,11 +34,11 @@ from holdfast.core.printable import printable
 from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.wording import count_phrase
-from holdfast.plugins.update.candidates import check_start, warm_start_obstacle
 from holdfast.plugins.update.feedback import append_event
 from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
 from holdfast.plugins.update.procedure import UpdateProcedure
+from holdfast.plugins.update.start import choose_start, warm_start_obstacle
 from holdfast.recipe import Recipe, as_settings, override, resolve_paths
 from holdfast.recipe.plain_names import stored_key
 from holdfast.runs.finished_run import OPENINGS
@@ -55,7 +55,7 @@ class UpdateOptions:
     run: Path
     feedback: str | None = None
     margin: float | None = None
-    start: str = "auto"
+    start: str = "anew"
     hold: float | None = None
     own: float = MAX_MODEL_SHARE
     seed: int | None = None
@@ -84,7 +84,7 @@ def start_update(options: UpdateOptions) -> UpdateStart:
         check_margin(options.margin)
     _check_share("--hold", options.hold, 0.9)
     _check_share("--own", options.own, 0.5)
-    check_start(options.start, None)
+    choose_start(options.start, None)
     open_run(options.run)
     _check_writable(options.run)
     joined = join_feedback(options.run, options.feedback, options.hold, options.own)
@@ -92,7 +92,7 @@ def start_update(options: UpdateOptions) -> UpdateStart:
     recipe, lengths = scale_for_rows(override(joined.recipe, settings), *joined.rows, settings)
     if options.seed is not None:
         recipe = recipe.model_copy(update={"seed": options.seed})
-    check_start(options.start, warm_start_obstacle(options.run, recipe, joined.deleted))
+    choose_start(options.start, warm_start_obstacle(options.run, recipe, joined.deleted))
     procedure = UpdateProcedure(
         str(options.run.resolve()),
         options.margin,

@@ -28,16 +28,8 @@ from holdfast.core.records import Decision, Finding, Floats, Ints, to_json
 from holdfast.core.seeds import generator
 from holdfast.core.wording import GATE_OUTCOMES
 from holdfast.data.table import Table
-from holdfast.fits.row_use import LearningRows, learning_rows
+from holdfast.fits.row_use import learning_rows
 from holdfast.models.loading.source import find_folder
-from holdfast.plugins.update.candidates import (
-    Start,
-    check_start,
-    choose_start,
-    plain_predictions,
-    recipe_for_start,
-    warm_start_obstacle,
-)
 from holdfast.plugins.update.gate import (
     NEW,
     OLD,
@@ -51,11 +43,11 @@ from holdfast.plugins.update.gate import (
     renamed_classes,
 )
 from holdfast.plugins.update.merge import GATE
+from holdfast.plugins.update.start import choose_start, recipe_for_start, warm_start_obstacle
 from holdfast.prepare.rows import Divided
 from holdfast.recipe import Recipe
 from holdfast.runs.finished_run import FinishedRun, SourceColumns
 from holdfast.runs.predictor import Predictor
-from holdfast.runs.procedure import SEARCH_FITS
 from holdfast.split.split_table import text_keys
 from holdfast.stats.bootstrap import group_codes
 from holdfast.stats.temperature import cross_fitted_losses
@@ -103,7 +95,7 @@ class UpdateProcedure:
 
     run: str
     margin: float | None = None
-    start: str = "auto"
+    start: str = "anew"
     deleted: int = 0
     feedback: Mapping[str, Any] = field(default_factory=dict)
     findings: Sequence[Mapping[str, Any]] = ()
@@ -115,8 +107,7 @@ class UpdateProcedure:
         if self.margin is not None:
             check_margin(self.margin)
         obstacle = warm_start_obstacle(Path(self.run), recipe, self.deleted)
-        check_start(self.start, obstacle)
-        if self.start != "warm":
+        if choose_start(self.start, obstacle).start == "anew":
             try:
                 find_folder(recipe.model.name, recipe.model.revision)
             except ModelError as error:
@@ -148,7 +139,7 @@ class UpdateProcedure:
 
 
 class UpdateLearner:
-    """The learner of an update: both starts, the fit and the gate."""
+    """The learner of an update: the start, the fit and the gate."""
 
     def __init__(self, procedure: UpdateProcedure, recipe: Recipe, divided: Divided) -> None:
         self._procedure, self._recipe, self.divided = procedure, recipe, divided
@@ -160,22 +151,10 @@ class UpdateLearner:
         assert into is not None
         valid = self.divided.splits.valid.table
         obstacle = warm_start_obstacle(self._run, self._recipe, self._procedure.deleted)
-
-        def predict_validation(start: Start) -> list[Any]:
-            because = "trained on the training rows, compared on the validation rows"
-            notify(Decision("fit", start, because))
-            fitted = self._learning(start).fit()
-            return plain_predictions(Predictor.of(fitted), valid)
-
-        choice = choose_start(
-            self._procedure.start,
-            obstacle,
-            valid,
-            predict_validation,
-            into.checkpoints / SEARCH_FITS,
-        )
+        choice = choose_start(self._procedure.start, obstacle)
         notify(choice.decision)
-        fitted = self._learning(choice.start).fit(into, listeners)
+        recipe = recipe_for_start(choice.start, self._recipe, self._run)
+        fitted = learning_rows(recipe, self.divided).fit(into, listeners)
         gate, gate_details = self._judge(Predictor.of(fitted), valid, into.run)
         outcome = GATE_OUTCOMES[gate.decision]
         decision = Decision("gate", outcome, gate.because, prominent=True)
@@ -200,9 +179,6 @@ class UpdateLearner:
         difference row by row."""
         old = FinishedRun(self._run)
         return {"update": {**self._block, "test": test_block(old, scored)}}
-
-    def _learning(self, start: Start) -> LearningRows:
-        return learning_rows(recipe_for_start(start, self._recipe, self._run), self.divided)
 
     def _judge(self, new: Predictor, valid: Table, folder: Path) -> tuple[Gate, dict[str, Any]]:
         served, seed = Predictor.load(self._run), self._recipe.seed

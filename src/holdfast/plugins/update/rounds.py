@@ -33,7 +33,6 @@ from holdfast.core.files import disk_errors, refuse_link
 from holdfast.core.input_errors import reading_errors, resource_error
 from holdfast.core.lock import locked
 from holdfast.core.wording import GATE_OUTCOMES, count_phrase
-from holdfast.plugins.update.candidates import plain_predictions
 from holdfast.plugins.update.feedback import append_event, is_store
 from holdfast.plugins.update.merge import unseen_labelled_rows
 from holdfast.plugins.update.options import UpdateOptions
@@ -340,7 +339,7 @@ def retest_served_model(options: UpdateOptions) -> Retest:
         why = "its predictions are not correct or wrong; the gate compares them"
         return Retest(len(table), reason=why)
     promised = (test.get("accuracy") or {}).get("low")
-    predicted = plain_predictions(Predictor.load(options.run), table) if len(table) else []
+    predicted = Predictor.load(options.run).predict_table(table).predictions if len(table) else []
     labels = labels_of_rows(table) if len(table) else []
     return retest([a == b for a, b in zip(predicted, labels, strict=True)], promised)
 
