@@ -169,9 +169,12 @@ def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
 
 
 def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> None:
-    headline, advice, use = told(classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0)))
+    result = classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0))
+    headline, advice, use = told(result)
     assert headline.startswith("Not shown to be better than the linear probe (baseline): ")
     assert "costs less: --set model.freeze=backbone trains only the last layer." in advice
+    frozen = result | {"settings": {"model": {"freeze": "backbone"}}}
+    assert "costs less." in told(frozen)[1]
     assert use == "unsettled"
 
 

@@ -177,6 +177,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
         return f"Inconclusive: {scores}; more test rows are needed.", "unsettled"
     paired = paired_comparison(result)
     other = compared_baseline(result)
+    frozen = result.block("settings", "model").get("freeze") == "backbone"
     if paired is None:
         return (
             f"No paired comparison with a baseline was possible on {test_row_text(result)}.",
@@ -195,7 +196,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     if better_baselines and paired.apart:
         return (
             f"Inconclusive: it is better than the {other} {by}, but not by the metric above. "
-            + cheaper_text(other),
+            + cheaper_text(other, frozen=frozen),
             "unsettled",
         )
     if not paired.apart and not better_baselines and paired.gain > 0:
@@ -208,7 +209,7 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
                 "yes",
             )
     if not paired.apart:
-        costs_less = f" {cheaper_text(other)}" if better_baselines else ""
+        costs_less = f" {cheaper_text(other, frozen=frozen)}" if better_baselines else ""
         words = f"Inconclusive: {test_row_text(result)} cannot show a difference from the {other}"
         return f"{words} ({difference_text(paired)}).{costs_less}", "unsettled"
     guess = next((what for what in score.others if what in GUESSES), None)

@@ -280,9 +280,10 @@ def compared_baseline(result: Mapping[str, Any]) -> str:
     return PHRASES.get(compared, compared)
 
 
-def cheaper_text(other: str) -> str:
-    """That the baseline ``other`` costs less, and the setting that trains it, if there is one."""
-    if other == PHRASES["linear probe"]:
+def cheaper_text(other: str, *, frozen: bool = False) -> str:
+    """That the baseline ``other`` costs less, and the setting that trains it, if there is one and
+    the encoder is not ``frozen`` already."""
+    if other == PHRASES["linear probe"] and not frozen:
         return f"The {other} costs less: --set model.freeze=backbone trains only the last layer."
     return f"The {other} costs less."
 
