@@ -168,6 +168,22 @@ def test_worse_than_the_probe_beyond_chance_is_a_no() -> None:
     assert use == "no"
 
 
+def test_the_same_score_with_a_higher_loss_is_no_reason_not_to_use_it() -> None:
+    """Both find every entity; the loss of 4 rows differs by 0.02 nats."""
+    result = classes(0.76, 0.76, 0.22, paired(0.02, 0.014, 0.024, 0.001))
+    result["baseline"]["comparison"]["metric"] = "loss"
+    headline, advice, use = told(result)
+    assert headline.startswith("No better than the linear probe (baseline): ")
+    assert advice == (
+        "Inconclusive: the linear probe (baseline) has the same accuracy, and its loss is lower by "
+        "0.02 nats per row (95 % CI 0.014 to 0.024). The linear probe (baseline) costs less: --set "
+        "model.freeze=backbone trains only the last layer."
+    )
+    assert use == "unsettled"
+    result["test"]["metrics"]["accuracy"]["value"] = 0.75
+    assert told(result)[2] == "no"
+
+
 def test_a_tie_with_the_probe_is_said_first_and_advises_the_cheaper_one() -> None:
     result = classes(0.76, 0.76, 0.22, paired(0.0, -0.05, 0.05, 1.0))
     headline, advice, use = told(result)

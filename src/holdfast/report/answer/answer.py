@@ -187,6 +187,12 @@ def _advice(result: Block, score: Headline, better_baselines: Sequence[str]) -> 
     # Of a generative model the texts may contradict the loss, which alone is compared here.
     is_disputed = worth_advice is not None and worth_advice[1] != "no"
     if paired.apart and paired.gain < 0 and not is_disputed:
+        if paired.metric != score.name and score.others.get("linear probe") == score.value.value:
+            return (
+                f"Inconclusive: the {other} has the same {metric_words(score.name)}, and its loss "
+                f"is lower {by}. {cheaper_text(other, frozen=frozen)}",
+                "unsettled",
+            )
         return f"Do not use it: the {other} is better {by}.", "no"
     # After the faults that count in any case: leakage makes a score too good, never too bad.
     if result.block("verdict").get("label") == "leaking":
