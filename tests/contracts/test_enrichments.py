@@ -467,7 +467,7 @@ def test_a_translation_model_can_be_named_for_each_way(tiny_t5: Path, tmp_path: 
 def test_a_model_that_is_not_there_is_told_before_the_run(name: str, tmp_path: Path) -> None:
     nowhere = str(tmp_path / "nowhere")
     given = {"there": nowhere} if name == "back_translation" else {"model": nowhere}
-    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+    with pytest.raises(ModelError, match="is not a folder") as caught:
         make_all(check_enrich({name: given}))[name].ready()
     assert f"augment.{name}" in caught.value.remedy
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,12 +16,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from holdfast.augment.texts.model_forms import masked_model
 from holdfast.core.errors import ModelError
 from holdfast.models.encoders.checkpoint import load_saved
 from holdfast.models.encoders.classifier import load_classifier
 from holdfast.models.loading import source
 from holdfast.models.loading.options import LoadOptions
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import plain_folder
 
 CLASSES = ("a", "b")
 
@@ -85,6 +88,41 @@ def test_code_of_a_model_does_not_run_unasked(file: str, make_model: Any, tmp_pa
     with pytest.raises(ModelError, match=r"--set model\.trust_remote_code=true"):
         load_classifier(str(folder), CLASSES)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_a_model_of_an_augmentation_runs_no_code_even_if_somebody_says_yes(
+    file: str, make_model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers would ask at the terminal."""
+    folder = make_model("bert")
+    (folder / "own_code.py").write_text(f"import os; os.mkdir({str(tmp_path / 'ran')!r})")
+    auto_map = {"AutoConfig": "own_code.C", "AutoTokenizer": ["own_code.T", None]}
+    edit(folder / file, auto_map=auto_map, model_type="own", tokenizer_class="Own")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    # A tokenizer of its own may be replaced by the plain one that its files describe.
+    with contextlib.suppress(ModelError):
+        masked_model(str(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_adapter_s_base_of_the_hub_is_loaded_from_its_folder(
+    make_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name, Transformers would ask the hub to convert weights that are no safetensors."""
+    folder = make_model("bert")
+    asked: list[tuple[str, str | None]] = []
+
+    def found(name: str, revision: str | None) -> Path:
+        asked.append((name, revision))
+        return folder
+
+    monkeypatch.setattr("holdfast.models.loading.source.find_folder", found)
+    assert plain_folder("owner/name", "abc") == folder
+    (folder / "tokenizer_config.json").write_text("no json")
+    with pytest.raises(ModelError):
+        plain_folder("owner/name")
+    assert asked == [("owner/name", "abc"), ("owner/name", None)]
 
 
 def test_allowed_code_of_a_tokenizer_runs_and_is_not_needed_again(

@@ -305,15 +305,22 @@ class EachText(TextEnrichment):
 
 def load_pretrained(auto: str, name: str, model_name: str, remedy: str) -> tuple[Any, Any]:
     """The tokenizer and the model of a folder or a hub name; ``auto`` is the Transformers class
-    that loads the model. Raises ``ModelError`` if it cannot be loaded."""
+    that loads the model. Code of the model's own never runs. Raises ``ModelError`` if it cannot be
+    loaded."""
     import transformers
 
     from holdfast.models.loading.quiet import quiet_transformers
+    from holdfast.models.loading.source import plain_folder
 
     try:
+        folder = plain_folder(name)
+    except ModelError as error:
+        raise error.reworded(remedy=f"{error.remedy} {remedy}") from error
+    try:
         with quiet_transformers():
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            return tokenizer, getattr(transformers, auto).from_pretrained(name).eval()
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            model = getattr(transformers, auto).from_pretrained(folder, trust_remote_code=False)
+            return tokenizer, model.eval()
     except (OSError, ValueError, KeyError) as error:
         rule = f"cannot be loaded as {model_name}: {str(error).splitlines()[0][:200]}"
         raise ModelError(name, rule, None, remedy) from error

@@ -38,6 +38,7 @@ from holdfast.models.loading.adapter_folder import (
 )
 from holdfast.models.loading.packaged import packaged_folder
 from holdfast.models.loading.quiet import quiet_transformers
+from holdfast.models.loading.source import plain_folder
 from holdfast.models.loading.weights import check_adapter
 
 if TYPE_CHECKING:
@@ -211,10 +212,9 @@ def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
             from peft import PeftConfig, PeftModel
 
             config = PeftConfig.from_pretrained(str(folder))
-            base = _base(folder)
+            base = plain_folder(adapter_base(folder).name, config.revision)
             model = make.from_pretrained(
                 base,
-                revision=config.revision,
                 dtype=getattr(torch, facts.get("dtype", "float32")),
                 trust_remote_code=False,
                 **settings,

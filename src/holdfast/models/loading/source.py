@@ -204,6 +204,15 @@ def check_name(name: str) -> None:
         )
 
 
+def plain_folder(name: str, revision: str | None = None) -> Path:
+    """``find_folder`` with its files checked, for loaders of Transformers and PEFT. Given the name
+    of a hub model without safetensors, these would ask a service of the hub to convert it."""
+    folder = find_folder(name, revision)
+    if name not in PACKAGED_MODELS:
+        check_files(name, folder)
+    return folder
+
+
 def find_folder(name: str, revision: str | None) -> Path:
     if name in PACKAGED_MODELS:
         return packaged_folder(name)
