@@ -206,6 +206,7 @@ def test_where_there_are_no_locks_it_is_said(
     with decisions_to(said.append), locked(tmp_path):
         refuse_locked(tmp_path)
     assert "one process at a time" in said[0].because
+    assert said[0].prominent, "train prints only these"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import holdfast.quality.token_rows as token_rows
 from holdfast.analyses.audit.audit import audit
 from holdfast.core.decisions import record_decisions
 from holdfast.core.records import Finding
@@ -95,3 +96,20 @@ def test_a_model_without_a_template_for_chats_is_an_error(
     assert found.severity == "error"
     assert "has no chat template" in found.because
     assert "data.template=chatml" in found.remedy
+
+
+@pytest.mark.parametrize("slow", ["messages | length == 1", "add_generation_prompt", "true"])
+def test_a_slow_template_ends_whatever_it_is_slow_for(
+    slow: str, tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A template is code of somebody else's."""
+    import transformers
+
+    monkeypatch.setattr(token_rows, "LONGEST_S", 0.5)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_llama)
+    endless = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    plain = "{% for one in messages %}<{{ one.role }}>{{ one.content }}</s>{% endfor %}"
+    tokenizer.chat_template = f"{{% if {slow} %}}{endless}{{% endif %}}{plain}"
+    assert token_rows._openings(tokenizer) is None
+    tokenizer.chat_template = plain
+    assert token_rows._openings(tokenizer) is not None

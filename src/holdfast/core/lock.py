@@ -59,7 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
         descriptor = _acquire(path)
     if descriptor is None:
         because = "the file system has no locks: let only one process at a time use this folder"
-        notify(Decision("lock", f"{folder} is not locked", because))
+        notify(Decision("lock", f"{folder} is not locked", because, prominent=True))
         yield
         return
     _HELD_DESCRIPTORS.add(descriptor)

@@ -140,10 +140,13 @@ def _prepare_learning(
 
 def _recipe_of_outer_fold(prepared: PreparedData, fold: Fold) -> dict[str, Any]:
     """The recipe of a fold whose training rows choose another base model than the run's; its other
-    settings are open, since those of the run will be for its own model. Empty for the run's own."""
+    settings are open, since those of the run will be for its own model. Empty for the run's own.
+    Checkpoints hold it, so it has no command of an alert, which may hold a secret."""
     choice, recipe = prepared.base_models, prepared.recipe
     settings = choice.settings(fold.train, recipe) if choice else {}
-    return override(recipe, as_settings(settings)).model_dump(mode="json") if settings else {}
+    if not settings:
+        return {}
+    return override(recipe, as_settings(settings)).model_dump(mode="json", exclude={"alert"})
 
 
 def _arrange(

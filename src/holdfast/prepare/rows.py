@@ -56,6 +56,10 @@ def notify_of_user_code(recipe: Recipe) -> None:
     if metric and ".py:" in metric:
         because = "train.metric names this Python file, which runs with your permissions"
         notify(Decision(CODE, metric, because, prominent=True))
+    policy = recipe.control.policy
+    if policy and ".py:" in policy:
+        because = "control.policy names this Python file, which runs with your permissions"
+        notify(Decision(CODE, policy, because, prominent=True))
     if recipe.alert.command:
         because = "the recipe runs a shell command with your permissions on new verdicts"
         notify(Decision(CODE, "alert.command", because, prominent=True))

@@ -161,10 +161,10 @@ def _openings(tokenizer: PreTrainedTokenizerBase) -> _Openings | None:
     try:
         with resource_bounds(LONGEST_S, MOST_MEMORY):
             text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-        question = str(tokenizer.apply_chat_template(turns[:1], tokenize=False))
-        opened = str(
-            tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
-        )
+            question = str(tokenizer.apply_chat_template(turns[:1], tokenize=False))
+            opened = str(
+                tokenizer.apply_chat_template(turns[:1], tokenize=False, add_generation_prompt=True)
+            )
     # A template raises errors of its own.
     except Exception:
         return None

@@ -184,7 +184,11 @@ def test_a_file_that_a_recipe_runs_is_named_first(
 ) -> None:
     metric = "def share(labels, predictions, probabilities):\n    return 1.0\n"
     (tmp_path / "theirs.py").write_text(metric + "share.higher_is_better = True\n")
+    policy = "class Own:\n    def decide(self, sight):\n        return None\n"
+    (tmp_path / "mine.py").write_text(policy)
     changed = ("--set", "train.epochs=1", "--set", "train.metric=theirs.py:share")
+    changed += ("--set", "control.policy=mine.py:Own")
     done = holdfast("train", marked_csv, *sets, *changed, *options)
     assert done.code == 0, done.err
     assert "code that runs: theirs.py:share" in done.err
+    assert "code that runs: mine.py:Own" in done.err

@@ -20,6 +20,7 @@ from holdfast.core.decisions import notify, stage, tick
 from holdfast.core.errors import ModelError, RunError
 from holdfast.core.files import disk_errors, write_text
 from holdfast.core.input_errors import reading_errors
+from holdfast.core.machine import resource_bounds
 from holdfast.core.records import Decision
 from holdfast.data.chats.chat import form_of, read_row_turns
 from holdfast.models.adapters.save import load_adapted
@@ -32,6 +33,7 @@ from holdfast.plugins.export.graphs import silenced
 from holdfast.plugins.export.model import merge_adapter
 from holdfast.plugins.export.proof import check_gap
 from holdfast.runs.finished_run import FinishedRun
+from holdfast.tasks.lm.chat_tokens import LONGEST_S, MOST_MEMORY, render
 
 # Rows of the run that are read back in addition to the built-in texts.
 RUN_ROWS, MOST_CHARACTERS = 4, 500
@@ -154,8 +156,7 @@ def _texts(finished_run: FinishedRun, tokenizer: Any) -> list[str]:
     if form_of(sample) == "text" or not tokenizer.chat_template:
         texts = [str(one) for one in sample.column("text")]
     else:
-        chats: Any = read_row_turns(sample)
-        texts = [tokenizer.apply_chat_template(chat, tokenize=False) for chat in chats]
+        texts = [render(tokenizer, chat, answer_next=False) for chat in read_row_turns(sample)]
     return [one[:MOST_CHARACTERS] for one in texts]
 
 
@@ -301,20 +302,21 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
     changes messages).
     """
 
-    def render(*turns: tuple[str, str], more: bool = False) -> str | None:
+    def rendered(*turns: tuple[str, str], more: bool = False) -> str | None:
         messages = [{"role": role, "content": text} for role, text in turns]
         try:
-            return str(
-                tokenizer.apply_chat_template(
-                    messages, chat_template=template, tokenize=False, add_generation_prompt=more
+            with resource_bounds(LONGEST_S, MOST_MEMORY):
+                return str(
+                    tokenizer.apply_chat_template(
+                        messages, chat_template=template, tokenize=False, add_generation_prompt=more
+                    )
                 )
-            )
         # A template raises an error of its own for what it does not support.
         except Exception:
             return None
 
-    prompt_text = render(("user", PROMPT), more=True)
-    answer_text = render(("user", PROMPT), ("assistant", ANSWER))
+    prompt_text = rendered(("user", PROMPT), more=True)
+    answer_text = rendered(("user", PROMPT), ("assistant", ANSWER))
     if (
         prompt_text is None
         or answer_text is None
@@ -324,7 +326,7 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
         return None
     before, after = prompt_text.split(PROMPT)
     end = answer_text.split(ANSWER)[1]
-    first = render(("system", SYSTEM), ("user", PROMPT), more=True)
+    first = rendered(("system", SYSTEM), ("user", PROMPT), more=True)
     system = default = None
     begin, opening = "", before
     if first is not None and first.count(SYSTEM) == 1 and first.endswith(PROMPT + after):
@@ -344,7 +346,7 @@ def chat_turns(tokenizer: Any, template: str) -> Turns | None:
         elif before.startswith(system_start) and before.endswith(between):
             # A later turn has no system message before it, not even the template's own.
             second_turn = (
-                render(("user", PROMPT), ("assistant", ANSWER), ("user", SECOND_PROMPT)) or ""
+                rendered(("user", PROMPT), ("assistant", ANSWER), ("user", SECOND_PROMPT)) or ""
             )
             opening = second_turn.partition(ANSWER)[2].partition(SECOND_PROMPT)[0].removeprefix(end)
             if not opening or not between.endswith(opening):
