@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.report.card import write_card
 from holdfast.report.page import write_report
-from holdfast.report.public import base_name, is_local, public_name
+from holdfast.report.public import POSIX, WINDOWS, base_name, is_local, public_name
 
 HOME = "/home/somebody/my work"
 
@@ -96,3 +96,20 @@ def test_a_run_s_model_has_the_name_of_the_run(runs: ModuleType, tmp_path: Path)
         line for line in write_card(second).read_text("utf-8").splitlines() if line[:2] == "# "
     )
     assert heading.endswith(" · first")
+
+
+@pytest.mark.parametrize(
+    ("sentence", "public"),
+    [
+        ("read from /home/alice/x.csv.", "read from x.csv."),
+        ("read from file:///home/alice/x.csv", "read from x.csv"),
+        ("the model /srv/a&b/c/bert (12 layers)", "the model bert (12 layers)"),
+        ("~/models/bert and C:\\models\\bert", "bert and bert"),
+        (
+            "and/or 3/4, owner/name, https://hub/owner/name",
+            "and/or 3/4, owner/name, https://hub/owner/name",
+        ),
+    ],
+)
+def test_a_path_in_a_sentence_is_cut_to_its_last_part(sentence: str, public: str) -> None:
+    assert WINDOWS.sub(r"\1", POSIX.sub(r"\1", sentence)) == public

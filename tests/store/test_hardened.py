@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
+from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import DataError, StoreError, StoreGone
 from holdfast.plugins.store import connection
 from holdfast.plugins.store import writer as writer_module
@@ -305,6 +306,15 @@ def test_nobody_else_reads_the_file(tmp_path: Path) -> None:
     modes = {stat.S_IMODE(one.stat().st_mode) for one in tmp_path.iterdir()}
     assert modes == {0o600}
     store.close()
+    said: list[Any] = []
+    with decisions_to(said.append):
+        open_store(str(path)).close()
+    assert said == []
+    path.chmod(0o644)
+    with decisions_to(said.append):
+        open_store(str(path)).close()
+    assert [(one.what, one.prominent) for one in said] == [("store", True)]
+    assert said[0].because.endswith(f"run chmod 600 {path}")
 
 
 def test_a_password_stands_in_no_message(cluster: Any) -> None:

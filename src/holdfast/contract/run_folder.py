@@ -255,7 +255,7 @@ def _check(run: Path, resume: bool) -> None:
         raise RunError(
             str(run), f"is not a run: it has no {RECIPE}", None, "Name the run's folder with --out."
         )
-    for path in run_files_in(run):
+    for path in (*run_files_in(run), *(run / CHECKPOINTS).rglob("*")):
         refuse_link(path)
 
 

@@ -14,7 +14,7 @@ from holdfast.report.contents import report_sections
 from holdfast.report.run_files import RunFiles
 
 PATH_SEPARATORS = frozenset("/\\")
-POSIX = re.compile(r"(?<![\w/.~])~?(?:/[\w.@+=-]+)+/([\w.@+=-]+)/?")
+POSIX = re.compile(r"(?<![\w/.~])(?:file://)?~?(?:/[\w.@+=&%~-]+)+/([\w.@+=&%~-]+)/?")
 WINDOWS = re.compile(r"(?<!\w)[A-Za-z]:\\(?:[^\\\s]+\\)*([^\\\s]+)")
 
 

@@ -169,12 +169,12 @@ def test_two_threads_of_one_program_cannot_make_one_run(
     import holdfast.pipeline.main as pipeline
     from holdfast.core.errors import RunError
 
-    load, said = pipeline.load_and_divide, []
+    """Threads train one after another: the second finds the finished run."""
+    load, said, threads = pipeline.load_and_divide, [], []
 
     def meet(*arguments: Any, **named: Any) -> Any:
-        thread = threading.Thread(target=second)
-        thread.start()
-        thread.join()
+        threads.append(threading.Thread(target=second, daemon=True))
+        threads[0].start()
         return load(*arguments, **named)
 
     def second() -> None:
@@ -184,7 +184,8 @@ def test_two_threads_of_one_program_cannot_make_one_run(
 
     monkeypatch.setattr(pipeline, "load_and_divide", meet)
     made = holdfast.train(str(marked_csv), out=tmp_path / "run", settings=quick, quiet=True)
-    assert said == ["is being written by this process already, in another thread"]
+    threads[0].join(300)
+    assert said == ["is not empty, and Holdfast never overwrites a run"]
     assert made.result["test"]["n"] == 24
 
 

@@ -164,7 +164,7 @@ def find_model(
             "the model ships no safetensors; PyTorch's weights-only loader reads numbers and "
             "refuses anything in the file that could run code"
         )
-        decisions.append(Decision("weights file", "pytorch_model.bin", because))
+        decisions.append(Decision("weights file", "pytorch_model.bin", because, prominent=True))
     return Source(name, folder, weights, config, tuple(decisions))
 
 

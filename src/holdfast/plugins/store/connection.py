@@ -18,8 +18,10 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from holdfast.core.decisions import notify
 from holdfast.core.discovery import user_path
 from holdfast.core.errors import DataError, MachineError, StoreError, StoreGone
+from holdfast.core.records import Decision
 from holdfast.data.database_url import DRIVERS, INSTALL, is_url, mask_password, without_password
 from holdfast.plugins.store import tables
 
@@ -148,7 +150,8 @@ def make_tables(engine: Engine, where: str) -> None:
 
 
 def _make_file(path: Path) -> None:
-    """Create a file that only its owner can read: it may hold users' texts."""
+    """Create a file that only its owner can read: it may hold users' texts. One that others can
+    read is a decision."""
     name = str(path)
     if path.is_dir():
         raise StoreError(name, "is a folder; a store is a file", None, "Name a file in it.")
@@ -157,6 +160,9 @@ def _make_file(path: Path) -> None:
         raise StoreGone(name, rule, str(path.parent), "Create the folder, or name another file.")
     if not path.exists():
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    elif path.stat().st_mode & 0o077:
+        because = f"it may hold users' texts; run chmod 600 {path}"
+        notify(Decision("store", f"{path} can be read by other accounts", because, prominent=True))
 
 
 def _timeouts(path: Path | None) -> Mapping[str, Any]:
