@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -485,3 +486,42 @@ def test_a_model_may_be_named_by_a_path(frame: Any, quick: list[str], tmp_path: 
     model = Path(settings.pop("model.name"))
     run = holdfast.train(frame, model=model, out=tmp_path / "run", settings=settings, quiet=True)
     assert (run.folder / "model").is_dir()
+
+
+TEXTS = [f"text {number} of a few words" for number in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda path: holdfast.dry_run(path, groups=["a"]), "groups: can only be given with"),
+        (lambda path: holdfast.audit(path, groups=["a"]), "groups: can only be given with"),
+        (lambda path: holdfast.cv(path, repeats=0), "cv.repeats"),
+        (lambda path: holdfast.cv(path, folds=0), "cv.folds"),
+        (lambda _: holdfast.distill([]), "runs: is empty"),
+        (lambda path: holdfast.fairness(path, rows=-1), "rows: must be a whole number"),
+        (lambda path: holdfast.fairness(path, rows=1.5), "rows: must be a whole number"),
+        (
+            lambda _: holdfast.TextClassifier(settings={"seed": 3}).fit(TEXTS, ["a", "b"] * 6),
+            "seed: is the random_state",
+        ),
+        (
+            lambda _: holdfast.TextClassifier(settings={"task": "x"}).fit(TEXTS, ["a", "b"] * 6),
+            "task: is the task",
+        ),
+    ],
+)
+def test_what_the_command_refuses_is_refused(
+    call: Callable[[str], Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(
+        "text,label\n" + "".join(f"{one},{'ab'[i % 2]}\n" for i, one in enumerate(TEXTS))
+    )
+    with pytest.raises(holdfast.InputError, match=said):
+        call(str(path))
+
+
+def test_groups_without_labels_are_groups() -> None:
+    columns = holdfast.audit(TEXTS, groups=["x", "y", "z"] * 4).columns
+    assert (columns["label"], columns["group"]) == (None, "group")

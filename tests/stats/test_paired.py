@@ -200,3 +200,11 @@ def test_of_no_rows_nothing_is_known_of_who_is_right_more_often() -> None:
     none = np.zeros(0, dtype=bool)
     assert newcombe(none, none) == (-1.0, 1.0)
     assert mcnemar(none, none) == 1.0
+
+
+def test_one_group_shows_nothing() -> None:
+    rows = np.arange(10.0) + 1
+    seed = np.random.default_rng(0)
+    found = paired_bootstrap(rows, np.zeros(10), seed=seed, groups=np.zeros(10, np.int64))
+    assert (found.value, found.n, found.p_value) == (5.5, 10, 1.0)
+    assert np.isnan([found.low, found.high, found.above]).all()

@@ -73,3 +73,15 @@ def test_what_cannot_be_said_has_a_why() -> None:
         means = [one.mean() if len(one) else np.nan, other.mean()]
         assert [found.first, found.second] == pytest.approx(means, nan_ok=True)
         assert np.isnan([found.difference, found.low, found.high, found.p_value]).all()
+
+
+@pytest.mark.parametrize(("one", "other"), [(0.7, 0.7), (0.1, 0.3), (np.log1p(5), np.log1p(5))])
+def test_equal_numbers_have_no_spread_though_their_mean_is_rounded(
+    one: float, other: float
+) -> None:
+    first, second = np.full(12, one), np.full(15, other)
+    groups = np.arange(12) // 2, np.arange(15) // 3
+    for found in (two_samples(first, second), two_samples(first, second, *groups)):
+        assert found.why is not None
+        assert "no spread" in found.why
+        assert np.isnan(found.p_value)

@@ -355,6 +355,8 @@ def distill(
         rule, remedy = "must be a finished run or a list of them", "Give its folder."
         raise RecipeError("runs", rule, type(runs).__name__, remedy)
     paths = [run_folder(one) for one in given]
+    if not paths:
+        raise RecipeError("runs", "is empty", None, "Give the folder of a finished run.")
     held = unlabelled is not None and not isinstance(unlabelled, (str, Path))
     recipe = student_recipe(
         paths,
@@ -451,10 +453,11 @@ def audit(
 
     columns = [text] if isinstance(text, str) else list(text or [])
     names: dict[str, str] = {}
-    if labels is not None:
+    if labels is not None or groups is not None:
         columns = columns or ["text"]
-        label = label or "label"
         group = group or ("group" if groups is not None else None)
+    if labels is not None:
+        label = label or "label"
     source = as_file(data, labels, groups, "the rows", names)
     # A list of dictionaries is a table.
     listed = isinstance(against, (list, tuple)) and not any(
@@ -524,8 +527,12 @@ def fairness(
     the command prints.
     """
     from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
+    from holdfast.core.errors import RecipeError
     from holdfast.terminal.results.fairness import fairness_text
 
+    if rows is not None and (not isinstance(rows, int) or rows < 0):
+        rule = "must be a whole number, 0 or more"
+        raise RecipeError("rows", rule, rows, "0 skips the test of swapped terms.")
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     terms_path = None if terms is None else str(Path(terms).absolute())
     request = FairnessRequest(columns, terms_path, rows, insert)

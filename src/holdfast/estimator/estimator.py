@@ -51,6 +51,8 @@ USUAL = {
     "batch_size": "train.batch_size",
     "max_length": "model.max_length",
 }
+# Those that have a parameter of another name, or one value.
+OWN = {"seed": "the random_state", "model.name": "the model", "task": "the task"}
 # What ``save`` keeps beside the model, read with its types checked.
 SAVED = "text_classifier.json"
 COPY = "Use a complete copy of what TextClassifier.save wrote."
@@ -283,8 +285,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         given = as_settings(self.settings or {})
         settings = {key: getattr(self, name) for name, key in USUAL.items()}
         usual = {key: value for key, value in settings.items() if value is not None}
-        twice = {setting.partition("=")[0].strip() for setting in given} & set(usual)
-        if twice:
+        keys = {setting.partition("=")[0].strip() for setting in given}
+        if own := keys & set(OWN):
+            key = min(own)
+            raise RecipeError(
+                f"settings: {key}", f"is {OWN[key]} of TextClassifier", None, "Remove it."
+            )
+        if twice := keys & set(usual):
             key = min(twice)
             name = next(name for name, one in USUAL.items() if one == key)
             rule = f"is set both in settings and as {name}="

@@ -68,7 +68,7 @@ class Difference:
 
     @property
     def p_value(self) -> float:
-        """The two-sided p-value of "the mean is 0"."""
+        """The two-sided p-value of "the mean is 0"; 1 if nothing could be resampled."""
         return min(1.0, 2 * min(self.above, 1 - self.above))
 
     @property
@@ -108,6 +108,8 @@ def paired_bootstrap(
         total = weights @ table
         return np.asarray(total[:, 0] / total[:, 1])
 
+    if groups is not None and atoms < 2:
+        return Difference(float(gap.mean()), math.nan, math.nan, math.nan, len(gap))
     units = np.ones(atoms, dtype=np.int64)
     result = bootstrap(mean, units, seed=seed, level=level, resamples=resamples, blocks=500)
     value, low, high = (float(part[0]) for part in (result.value, result.low, result.high))

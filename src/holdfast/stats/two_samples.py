@@ -208,8 +208,8 @@ def two_samples(
 ) -> TwoSamples:
     """Compare the means of ``first`` [n] and ``second`` [m].
 
-    - Rows of 0 and 1 (wrong or correct): Fisher's exact test, the smaller one-sided p doubled, with
-      Newcombe's interval of the difference.
+    - Rows of 0 and 1 (wrong or correct): Fisher's exact test (two-sided), with Newcombe's interval
+      of the difference.
     - Numbers: Welch's t-test and its interval, from 10 rows per sample.
     - Rows in groups (names [n] and [m]; one name in both is one group): Student's t of the
       difference of means, its variance from sums over groups (linearised), with the smaller
@@ -249,7 +249,7 @@ def two_samples(
         return replace(known, why=why)
     else:
         difference, test = welch(other, one), WELCH
-        why = "" if difference.high > difference.low else NO_SPREAD
+        why = "" if difference.high - difference.low > _rounding(values) else NO_SPREAD
     if difference is None or why:
         return replace(known, why=why)
     return replace(
@@ -261,6 +261,11 @@ def two_samples(
         test=test,
         together=(float(values.mean()), math.nan, math.nan),
     )
+
+
+def _rounding(values: Floats) -> float:
+    """A spread that equal numbers may have by rounding."""
+    return 1e-9 * float(np.abs(values).max())
 
 
 def _by_groups(
@@ -284,7 +289,7 @@ def _by_groups(
     values = np.concatenate([one, other])
     is_second = np.arange(len(values)) >= len(one)
     error = group_error(values, is_second, codes)
-    if not error > 0:
+    if not error > _rounding(values):
         return None, NO_SPREAD
     n = min(len(one), len(other))
     freedom = min(group_freedom(np.bincount(codes[part])) for part in (is_second, ~is_second))

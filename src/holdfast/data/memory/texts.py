@@ -148,22 +148,10 @@ FRAME = "the data frame"
 def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table | None:
     """The rows of a source that is not the name of a file or data set."""
     if isinstance(source, (str, Path)):
-        if labels is not None:
-            raise DataError(
-                "labels",
-                "can only be given with a list of texts, but the source is the name of a file",
-                str(source),
-                "Name the label column instead: label='…'.",
-            )
+        refuse_lists("the name of a file", labels, groups)
         return None
     if is_frame(source) or isinstance(source, Mapping):
-        if labels is not None:
-            raise DataError(
-                "labels",
-                "can only be given with a list of texts, but the source is a table",
-                None,
-                "Name its label column instead: label='…'.",
-            )
+        refuse_lists("a table", labels, groups)
         return frame_table(source, FRAME)
     if labels is None:
         raise DataError(
@@ -174,6 +162,14 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
         )
     refuse_permuted(source, {"labels": labels, "groups": groups})
     return labelled_rows(series_values(source), labels, groups, (), "label")
+
+
+def refuse_lists(kind: str, labels: object, groups: object) -> None:
+    """Refuse labels or groups beside a source that has columns of its own."""
+    for name, column, values in (("labels", "label", labels), ("groups", "group", groups)):
+        if values is not None:
+            rule = f"can only be given with a list of texts, but the source is {kind}"
+            raise DataError(name, rule, None, f"Name the {column} column instead: {column}='…'.")
 
 
 def refuse_permuted(texts: Any, others: Mapping[str, Any]) -> None:

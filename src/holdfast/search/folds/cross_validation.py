@@ -290,8 +290,8 @@ def cross_validation_of(
     """
     cv = recipe.cv
     return CrossValidation(
-        folds or cv.folds or FOLDS,
-        repeats or cv.repeats,
+        next((one for one in (folds, cv.folds) if one is not None), FOLDS),
+        cv.repeats if repeats is None else repeats,
         nested or cv.nested,
         learning_curve or cv.learning_curve,
         make_engine(engine, address),
