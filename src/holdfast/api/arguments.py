@@ -115,6 +115,18 @@ def naming_rows(names: Mapping[str, str]) -> Iterator[None]:
         yield
 
 
+def check_number(name: str, value: object, *, whole: bool = False) -> None:
+    """Refuse a ``value`` that is no number; ``None`` stands for the default."""
+    from numbers import Integral, Real
+
+    from holdfast.core.errors import RecipeError
+
+    kind = Integral if whole else Real
+    if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+        rule = f"must be a {'whole ' if whole else ''}number"
+        raise RecipeError(name, rule, value, "Give it as a number, not as a text.")
+
+
 def as_file(rows: Any, labels: Any, groups: Any, name: str, names: dict[str, str]) -> str:
     """The name of a file with these rows. Rows in memory are written to a temporary file, which is
     added to ``names``."""

@@ -11,6 +11,7 @@ from holdfast.api.arguments import (
     RowArguments,
     Settings,
     as_file,
+    check_number,
     file_of,
     name_or_none,
     naming_rows,
@@ -498,6 +499,7 @@ def compare(
     """
     from holdfast.analyses.compare.compare import compare as compared
 
+    check_number("margin", margin)
     first, second = (str(run_folder(one)) for one in (a, b))
     options = options_of(text, label, encoding, ())
     with contextlib.nullcontext() if data is None else file_of(data) as rows:
@@ -530,9 +532,9 @@ def fairness(
     from holdfast.core.errors import RecipeError
     from holdfast.terminal.results.fairness import fairness_text
 
-    if rows is not None and (not isinstance(rows, int) or rows < 0):
-        rule = "must be a whole number, 0 or more"
-        raise RecipeError("rows", rule, rows, "0 skips the test of swapped terms.")
+    check_number("rows", rows, whole=True)
+    if rows is not None and rows < 0:
+        raise RecipeError("rows", "must be 0 or more", rows, "0 skips the test of swapped terms.")
     columns = (groups,) if isinstance(groups, str) else tuple(groups)
     terms_path = None if terms is None else str(Path(terms).absolute())
     request = FairnessRequest(columns, terms_path, rows, insert)
@@ -562,6 +564,8 @@ def threshold(
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.terminal.results.threshold import threshold_text
 
+    check_number("precision", precision)
+    check_number("coverage", coverage)
     folder = run_folder(run)
     request = ThresholdRequest(precision, coverage, name_or_none(cost))
     result = set_threshold(folder, request, force=force)
@@ -598,6 +602,8 @@ def explain(
     from dataclasses import replace
 
     from holdfast.analyses.explain.explain import explain as explained
+
+    check_number("rows", rows, whole=True)
     from holdfast.data.memory.frames import is_frame, series_values
 
     folder = run_folder(run)

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 
 def run_folder(run: str | Path | TrainedRun) -> Path:
     """The folder of a run that is given by its name or as a ``TrainedRun``."""
+    if not isinstance(run, (str, Path, TrainedRun)):
+        from holdfast.core.errors import RunError
+
+        rule = "must be the folder of a run or a TrainedRun"
+        raise RunError("the run", rule, type(run).__name__, "Name its folder.")
     return run.folder if isinstance(run, TrainedRun) else user_path(run)
 
 
@@ -155,7 +160,7 @@ class TrainedRun:
         tags (one per word), or a generated text. If the run was trained on rows in memory,
         classes have the type of their labels (1, not ``"1"``). If it was trained on a file, or if
         classes were merged, they are strings. For a row without text: ``""`` (``None`` for numbers
-        and lists).
+        and lists). ``None``: below the threshold that ``holdfast threshold`` set.
 
         Parameters
         ----------

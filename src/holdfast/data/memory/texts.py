@@ -234,6 +234,8 @@ def naming_data_frame(path: Path, name: str = FRAME) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if str(path) not in error.what:
+        words = {"what": error.what, "rule": error.rule, "remedy": error.remedy}
+        if not any(str(path) in (text or "") for text in words.values()):
             raise
-        raise error.reworded(what=error.what.replace(str(path), name)) from error
+        named = {key: (text or "").replace(str(path), name) for key, text in words.items()}
+        raise error.reworded(**named) from error

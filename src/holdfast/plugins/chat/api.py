@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from holdfast.api.arguments import check_number
 from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
@@ -30,4 +31,6 @@ def chat(
     """
     from holdfast.plugins.chat.talk import ChatOptions, Talk
 
+    check_number("max_tokens", max_tokens, whole=True)
+    check_number("temperature", temperature)
     return Talk.of(run_folder(run), ChatOptions(max_tokens, temperature, seed, system), start=start)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from holdfast.api.arguments import file_of, options_of, rows_name
+from holdfast.api.arguments import check_number, file_of, options_of, rows_name
 from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
@@ -41,6 +41,7 @@ def drift(
     """
     from holdfast.plugins.drift.drift import drift as drifted
 
+    check_number("between_alarms", between_alarms, whole=True)
     folder = run_folder(run)
     options = options_of(text, label, encoding, ())
     with file_of(data) as source:

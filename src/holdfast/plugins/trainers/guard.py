@@ -104,6 +104,8 @@ class Guard:
         counts = {"patience": patience, "sample_rows": sample_rows, "evaluations": evaluations}
         functions = {"choose": choose, "log": log or _to_standard_error}
         _check_arguments(policy, counts, hold_out, functions)
+        if not _is_integer(seed) or seed < 0:
+            raise RecipeError("Guard(seed=…)", "must be an integer of at least 0", seed)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
         self._policy = Ladder() if policy == "adapt" else policy
         self.hold_out = hold_out

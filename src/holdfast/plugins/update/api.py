@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from holdfast.api.arguments import Settings, file_of, name_or_none
+from holdfast.api.arguments import Settings, check_number, file_of, name_or_none
 from holdfast.api.trained_run import TrainedRun, run_folder
 from holdfast.contract.advice import in_python
 
@@ -46,6 +46,8 @@ def update(
     from holdfast.data.memory.frames import is_frame
     from holdfast.plugins.update.options import UpdateOptions, run_update
 
+    for name, value in (("margin", margin), ("hold", hold), ("own", own)):
+        check_number(name, value)
     folder = run_folder(run)
     in_file = file_of(feedback) if is_frame(feedback) else nullcontext(name_or_none(feedback))
     with in_file as where:
