@@ -53,7 +53,10 @@ def class_words_text(block: Mapping[str, object], columns: int) -> str:
     lines = [*wrap(view.sentence, columns), ""]
     for name, words, rows, cost, others, p, verdict in view.tables[0].lines:
         effect = f"masking “{words}” costs {cost}, masking other words {others}"
-        lines += wrap(f"{name}: {effect} ({rows} test rows, {p}): {verdict}", columns, "  ", "    ")
+        line = f"{effect} ({rows} test rows, {p}): {verdict}"
+        if rows == "0":
+            line = f"“{words}” is {verdict}"
+        lines += wrap(f"{name}: {line}", columns, "  ", "    ")
     lines += ["", *wrap(view.passages[-1], columns)]
     return "\n".join(printable(line) for line in lines)
 
