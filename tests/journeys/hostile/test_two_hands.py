@@ -321,6 +321,12 @@ def test_a_run_that_somebody_sent_is_not_continued_through_its_links(
         assert done.code == 2
         assert f"{name}: is a link" in done.err
         (run / name).unlink()
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "folds").symlink_to(theirs)
+    done = holdfast("train", "rows.csv", "--out", "run", "--resume")
+    assert done.code == 2
+    assert "folds: is a link" in done.err
+    (run / "checkpoints" / "folds").unlink()
     (run / LOCK_FILE).symlink_to(theirs / "mine.txt")
     assert holdfast("train", "rows.csv", "--out", "run", "--resume").code == 2
     assert {path.read_text() for path in theirs.iterdir()} == {"mine"}
