@@ -496,6 +496,10 @@ TEXTS = [f"text {number} of a few words" for number in range(12)]
     [
         (lambda path: holdfast.dry_run(path, groups=["a"]), "groups: can only be given with"),
         (lambda path: holdfast.audit(path, groups=["a"]), "groups: can only be given with"),
+        (
+            lambda _: holdfast.audit({"text": TEXTS, "label": ["a", "b"] * 6}, groups=TEXTS),
+            "groups: can only be given with .* a table",
+        ),
         (lambda path: holdfast.cv(path, repeats=0), "cv.repeats"),
         (lambda path: holdfast.cv(path, folds=0), "cv.folds"),
         (lambda _: holdfast.distill([]), "runs: is empty"),
