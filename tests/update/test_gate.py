@@ -194,7 +194,7 @@ def test_the_usual_margin_goes_by_the_number_of_rows_alone(rows: int, points: fl
 
 @pytest.mark.parametrize("margin", [0.0, -0.01, 1.0, float("nan")])
 def test_a_margin_that_is_none_is_refused(margin: float) -> None:
-    with pytest.raises(RecipeError, match="between 0 and 100"):
+    with pytest.raises(RecipeError, match="above 0 and below 100"):
         decide([KEPT], BETTER, margin=margin)
 
 

@@ -354,7 +354,7 @@ def test_an_update_that_was_killed_is_continued(
     [
         ((), "--feedback: is missing"),
         (("--feedback", "gone.csv"), "does not exist"),
-        (("--feedback", "FILE", "--margin", "0"), "between 0 and 100"),
+        (("--feedback", "FILE", "--margin", "0"), "above 0 and below 100"),
         (("--feedback", "FILE", "--hold", "0.95"), "--hold"),
         (("--feedback", "FILE", "--start", "cold"), "must be one of anew, warm"),
         (("--feedback", "OTHER"), "no label that is a class of the run"),

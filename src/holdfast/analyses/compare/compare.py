@@ -19,6 +19,7 @@ from holdfast.analyses.compare.verdict import (
     PairedRows,
     PairedVerdict,
     by_class,
+    check_margin,
     differing_rows,
     judge_pairs,
     pair_rows,
@@ -28,7 +29,7 @@ from holdfast.contract.advice import advising
 from holdfast.contract.inference import InferenceOptions
 from holdfast.contract.predictions import Groups, Predictions, groups_of
 from holdfast.core.decisions import notify
-from holdfast.core.errors import DataError, RecipeError, RunError
+from holdfast.core.errors import DataError, RunError
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, Ints, to_json
 from holdfast.core.wording import about, count_phrase, signed
@@ -153,9 +154,7 @@ def compare(
     Raises ``RecipeError``, ``DataError``, ``RunError`` or ``ModelError`` for what cannot be
     compared.
     """
-    if not 0 < margin < 100 or not math.isfinite(margin):
-        rule = "must lie between 0 and 100 points"
-        raise RecipeError("--margin", rule, margin, "E.g. --margin 1 for one point.")
+    check_margin(margin)
     options = options or InferenceOptions()
     if data is None:
         return _compare_stored(a, b, margin / 100)

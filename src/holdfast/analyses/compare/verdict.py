@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from holdfast.analyses.row_texts import LabelType
+from holdfast.core.errors import RecipeError
 from holdfast.core.printable import shorten
 from holdfast.core.records import Floats, Ints
 from holdfast.data.tags.scheme import OUTSIDE
@@ -329,6 +330,13 @@ class PairedVerdict:
 def _scaled(limits: tuple[float, float], scale: float) -> tuple[float, float]:
     low, high = (end * scale for end in limits)
     return (low, high) if scale > 0 else (high, low)
+
+
+def check_margin(points: float) -> None:
+    """Raise ``RecipeError`` for a margin in points that is not above 0 and below 100."""
+    if not 0 < points < 100 or not math.isfinite(points):
+        rule = "must be above 0 and below 100 points"
+        raise RecipeError("--margin", rule, points, "E.g. --margin 2 for two points.")
 
 
 def judge_pairs(gap: Floats, margin: float, groups: object = None) -> PairedVerdict:

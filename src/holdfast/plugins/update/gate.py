@@ -28,8 +28,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.analyses.compare.verdict import MIN_VALUES, PairedRows, PairedVerdict, judge_pairs
-from holdfast.core.errors import RecipeError
+from holdfast.analyses.compare.verdict import (
+    MIN_VALUES,
+    PairedRows,
+    PairedVerdict,
+    check_margin,
+    judge_pairs,
+)
 from holdfast.core.records import Floats, Ints, to_json
 from holdfast.core.wording import GATE_OUTCOMES, about, count_phrase, signed
 from holdfast.stats.bootstrap import group_codes
@@ -283,13 +288,6 @@ def default_margin(rows: int) -> float:
     points and at most 5. It depends on the number of rows only, so results cannot influence it."""
     shown = 100 * (Z_ALPHA + Z_POWER) * math.sqrt(DISCORDANT / max(rows, 1))
     return round(min(max(shown, MARGIN), MOST_MARGIN), 1)
-
-
-def check_margin(points: float) -> None:
-    """Raise ``RecipeError`` for a margin in points that is not above 0 and below 100."""
-    if not 0 < points < 100 or not math.isfinite(points):
-        rule = "must lie between 0 and 100 points"
-        raise RecipeError("--margin", rule, points, "E.g. --margin 2 for two points.")
 
 
 def rows_needed(

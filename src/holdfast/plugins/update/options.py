@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from holdfast.analyses.compare.verdict import check_margin
 from holdfast.contract.inference import run_recipe
 from holdfast.contract.request import TrainingRequest
 from holdfast.contract.run_folder import RECIPE, check_place, default_folder, is_finished, open_run
@@ -35,7 +36,6 @@ from holdfast.core.records import Decision, to_json
 from holdfast.core.run_files import read_result
 from holdfast.core.wording import count_phrase
 from holdfast.plugins.update.feedback import append_event
-from holdfast.plugins.update.gate import check_margin
 from holdfast.plugins.update.merge import MAX_MODEL_SHARE, join_feedback
 from holdfast.plugins.update.procedure import UpdateProcedure
 from holdfast.plugins.update.start import choose_start, warm_start_obstacle

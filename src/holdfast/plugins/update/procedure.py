@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from holdfast.analyses.compare.verdict import judge_pairs, pair_rows
+from holdfast.analyses.compare.verdict import check_margin, judge_pairs, pair_rows
 from holdfast.analyses.fairness.groups import Grouping
 from holdfast.analyses.row_texts import label_type_of, labels_of_rows, read_texts
 from holdfast.analyses.slices.conditions import RowFacts, as_category, weak_slices
@@ -37,7 +37,6 @@ from holdfast.plugins.update.gate import (
     GateRows,
     Renamed,
     Subgroup,
-    check_margin,
     decide,
     default_margin,
     renamed_classes,
