@@ -602,10 +602,9 @@ def explain(
     from dataclasses import replace
 
     from holdfast.analyses.explain.explain import explain as explained
-
-    check_number("rows", rows, whole=True)
     from holdfast.data.memory.frames import is_frame, series_values
 
+    check_number("rows", rows, whole=True)
     folder = run_folder(run)
     filed = isinstance(data, (str, Path)) or is_frame(data)
     with file_of(data) if filed else contextlib.nullcontext(series_values(data)) as given:

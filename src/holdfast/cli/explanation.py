@@ -52,10 +52,11 @@ def class_words_text(block: Mapping[str, object], columns: int) -> str:
     view = word_document(block)
     lines = [*wrap(view.sentence, columns), ""]
     for name, words, rows, cost, others, p, verdict in view.tables[0].lines:
-        effect = f"masking “{words}” costs {cost}, masking other words {others}"
-        line = f"{effect} ({rows} test rows, {p}): {verdict}"
         if rows == "0":
             line = f"“{words}” is {verdict}"
+        else:
+            effect = f"masking “{words}” costs {cost}, masking other words {others}"
+            line = f"{effect} ({rows} test rows, {p}): {verdict}"
         lines += wrap(f"{name}: {line}", columns, "  ", "    ")
     lines += ["", *wrap(view.passages[-1], columns)]
     return "\n".join(printable(line) for line in lines)

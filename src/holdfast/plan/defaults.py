@@ -452,7 +452,7 @@ def enabled_methods(methods: Mapping[str, object]) -> dict[str, dict[str, Any]]:
 
 def extra_methods(recipe: Recipe) -> tuple[str, ...]:
     """The names of the methods that are on and change how a plan learns, without its defaults."""
-    on = (name for name, given in recipe.methods.items() if given is not False)
+    on = enabled_methods(recipe.methods)
     return tuple(name for name in on if name not in (*DEFAULT_METHODS, *ROW_METHODS))
 
 

@@ -237,14 +237,9 @@ def base_folder(folder: Path) -> Path | None:
     model, or if its base is a hub model, which its commit identifies."""
     if not is_adapter_folder(folder):
         return None
-    base = Path(_base(folder))
-    return base if base.is_dir() else None
-
-
-def _base(folder: Path) -> str:
-    """Where the pretrained model of the adapter in ``folder`` is."""
     name = adapter_base(folder).name
-    return str(packaged_folder(name)) if name in PACKAGED_MODELS else name
+    base = packaged_folder(name) if name in PACKAGED_MODELS else Path(name)
+    return base if base.is_dir() else None
 
 
 def saved_settings(folder: Path) -> dict[str, Any]:

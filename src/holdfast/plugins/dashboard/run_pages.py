@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from holdfast.core.errors import DataError, HoldfastError, RunError
-from holdfast.plugins.dashboard.access import DAY_S
 from holdfast.plugins.dashboard.inference import Busy, input_fields
 from holdfast.plugins.dashboard.labels import label_from_form
 from holdfast.plugins.dashboard.pages import own_address, plain, render, run_address
@@ -266,7 +265,7 @@ async def feedback(dashboard: Dashboard, request: Request) -> Response:
             if len(row["image"]) > MAX_STORED_IMAGE:
                 why = f"is larger than the store's limit of {MAX_STORED_IMAGE:,} characters"
                 raise DataError("the image", why, len(row["image"]), "Make it smaller.")
-        until = now + Serving().retention_days * DAY_S
+        until = Serving().expiry(now)
         item = Feedback(
             new_id(now), 0, label, annotator, now, model, "page", "volunteered", "seen", row, until
         )

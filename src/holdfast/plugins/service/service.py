@@ -39,7 +39,6 @@ from holdfast.tasks.lm.answers import CausalLMPredictor
 if TYPE_CHECKING:
     from holdfast.plugins.store.store import Store
 
-DAY_S = 86_400.0
 # Maximum characters of rows in memory that wait for feedback.
 MAX_RECENT_CHARACTERS = 50_000_000
 FLUSH_S = 10.0
@@ -170,10 +169,6 @@ class Service:
         """A recent request, where it is still in memory."""
         return self._recent.get(request)
 
-    def expiry(self, at: float) -> float:
-        """When a text that was kept at ``at`` expires."""
-        return at + self.settings.retention_days * DAY_S
-
     def observer_summaries(self) -> Mapping[str, Mapping[str, Any]]:
         """The observers' summaries."""
         return self.observer_thread.summaries() if self.observer_thread is not None else {}
@@ -208,7 +203,7 @@ class Service:
         predictions = served.predictions
         texts: tuple[StoredText, ...] = ()
         if self.settings.log_texts:
-            expires_at, vectors = self.expiry(served.at), predictions.vectors
+            expires_at, vectors = self.settings.expiry(served.at), predictions.vectors
             texts = tuple(
                 StoredText(place, row, packed_vector(vectors, place), expires_at)
                 for place, row in enumerate(served.rows)

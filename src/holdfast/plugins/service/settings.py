@@ -15,6 +15,7 @@ from holdfast.recipe.parts import Part
 
 PREFIX = "serve."
 MB = 1_000_000
+DAY_S = 86_400.0
 
 _tupled = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
 
@@ -75,6 +76,10 @@ class Serving(Part):
     def body_bytes(self) -> int:
         """The maximum size of a request body."""
         return int(self.max_body_mb * MB)
+
+    def expiry(self, at: float) -> float:
+        """When a text that was kept at ``at`` expires."""
+        return at + self.retention_days * DAY_S
 
 
 def serving(settings: Iterable[str] = ()) -> Serving:

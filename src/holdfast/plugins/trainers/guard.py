@@ -101,11 +101,14 @@ class Guard:
         choose: Callable[[Sequence[Snapshot]], int] = lowest_calibrated,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        counts = {"patience": patience, "sample_rows": sample_rows, "evaluations": evaluations}
+        counts = {
+            "patience": (patience, 1),
+            "sample_rows": (sample_rows, 1),
+            "evaluations": (evaluations, 1),
+            "seed": (seed, 0),
+        }
         functions = {"choose": choose, "log": log or _to_standard_error}
         _check_arguments(policy, counts, hold_out, functions)
-        if not _is_integer(seed) or seed < 0:
-            raise RecipeError("Guard(seed=…)", "must be an integer of at least 0", seed)
         self.policy = policy if isinstance(policy, str) else type(policy).__name__
         self._policy = Ladder() if policy == "adapt" else policy
         self.hold_out = hold_out
@@ -325,16 +328,16 @@ def run_course_of(foreign_run: ForeignRun) -> ControlledPlan:
 
 def _check_arguments(
     policy: Any,
-    counts: Mapping[str, int | None],
+    counts: Mapping[str, tuple[int | None, int]],
     hold_out: float | None,
     functions: Mapping[str, object],
 ) -> None:
     if policy not in ("stop", "off", "adapt") and not isinstance(policy, Policy):
         remedy = "Use 'stop', 'off', 'adapt' or an object with a method decide(sight)."
         raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
-    for name, value in counts.items():
-        if value is not None and (not _is_integer(value) or value < 1):
-            raise RecipeError(f"Guard({name}=…)", "must be an integer of at least 1", value)
+    for name, (value, least) in counts.items():
+        if value is not None and (not _is_integer(value) or value < least):
+            raise RecipeError(f"Guard({name}=…)", f"must be an integer of at least {least}", value)
     if hold_out is not None and not (isinstance(hold_out, numbers.Real) and 0 < hold_out < 1):
         raise RecipeError("Guard(hold_out=…)", "must lie between 0 and 1", hold_out, "E.g. 0.15.")
     for name, function in functions.items():

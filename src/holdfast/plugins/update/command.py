@@ -173,7 +173,7 @@ def summary_lines(
 
 
 def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from holdfast.report.view.update import excluded_feedback_text, score_change_text
+    from holdfast.report.view.update import STARTS, excluded_feedback_text, score_change_text
 
     feedback, start = block["feedback"], block["start"]
     replayed = feedback["replayed"]
@@ -184,6 +184,5 @@ def _entries(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     if left := excluded_feedback_text(feedback):
         yield "Left out", left
-    words = {"warm": "from the served model", "anew": "from the base model"}
-    yield "Trained", f"{words[start['start']]}: {start['because']}"
+    yield "Trained", f"{STARTS[start['start']]}: {start['because']}"
     yield "Test rows", score_change_text(block["test"])

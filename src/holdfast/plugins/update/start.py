@@ -11,10 +11,10 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
 from holdfast.models.loading.adapter_folder import is_adapter_folder
 from holdfast.recipe import Recipe
+from holdfast.report.view.update import STARTS
 from holdfast.runs.finished_run import FinishedRun
 
 Start = Literal["anew", "warm"]
-START_WORDS = {"warm": "from the served model", "anew": "from the base model"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class StartChoice:
 
     @property
     def decision(self) -> Decision:
-        return Decision("start", START_WORDS[self.start], self.because, prominent=True)
+        return Decision("start", STARTS[self.start], self.because, prominent=True)
 
 
 def warm_start_obstacle(run: Path, recipe: Recipe, deleted: int) -> str | None:

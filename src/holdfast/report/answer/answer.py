@@ -98,8 +98,9 @@ def answer(result: Mapping[str, Any]) -> RunAnswer:
         paired = paired_comparison(result)
         is_inconclusive = paired is not None and not (paired.apart and paired.gain < 0)
         is_guess = better_baselines[0] in GUESSES
-        shown = is_guess and _shows_guess(result, score, better_baselines[0])
-        unproven = not shown if is_guess else is_inconclusive
+        unproven = is_inconclusive
+        if is_guess:
+            unproven = not _shows_guess(result, score, better_baselines[0])
         opening = f"{'Not shown to be better' if unproven else 'No better'} than the {simpler}"
         lower_loss = paired is not None and paired.apart and paired.gain > 0
         if lower_loss and is_generation(result) and not is_guess:

@@ -289,8 +289,9 @@ def cross_validation_of(
     Raises ``RecipeError`` for an unknown engine, ``MachineError`` if Ray cannot be reached.
     """
     cv = recipe.cv
+    folds = cv.folds if folds is None else folds
     return CrossValidation(
-        next((one for one in (folds, cv.folds) if one is not None), FOLDS),
+        FOLDS if folds is None else folds,
         cv.repeats if repeats is None else repeats,
         nested or cv.nested,
         learning_curve or cv.learning_curve,

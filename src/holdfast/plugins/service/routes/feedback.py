@@ -112,7 +112,7 @@ async def feedback(service: Service, call: Call) -> Response:
             drawn,
             suggestion,
             row,
-            None if row is None else service.expiry(at),
+            None if row is None else service.settings.expiry(at),
         )
         if service.settings.mask:
             item = await asyncio.to_thread(masked_feedback, item, label_type)
