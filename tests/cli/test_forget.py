@@ -48,7 +48,7 @@ def test_a_user_a_request_or_a_person_is_forgotten(tmp_path: Path) -> None:
     path = tmp_path / "service.db"
     ids = filled(path)
     said = forget(path, "--user", "anna").stdout
-    assert "Deleted: 2 texts, 2 answers, 2 labels, 2 requests." in " ".join(said.split())
+    assert "Deleted: 2 texts, 2 predictions, 2 labels, 2 requests." in " ".join(said.split())
     assert "`holdfast update`" in said
     found = json.loads(forget(path, "--request", ids[2], "--json").stdout)
     assert found["gone"]["requests"] == found["gone"]["feedback"] == 1

@@ -94,6 +94,12 @@ def test_a_finding_that_no_check_has_is_refused_at_once(files, holdfast) -> None
     assert "Did you mean 'leaks'?" in done.err
 
 
+def test_an_unknown_engine_is_named_by_its_option(files, holdfast) -> None:
+    done = holdfast("audit", files[0], "--engine", "dask")
+    assert done.code == 2
+    assert "--engine: is not a known engine (found: 'dask')" in done.err
+
+
 def test_a_person_reads_the_answer_first_in_80_columns(files, holdfast) -> None:
     train, test = files
     done = holdfast("audit", train, "--against", test, "--set", "audit.rows=0")

@@ -199,6 +199,8 @@ def test_what_is_refused(finished_run: Path, marked_csv: Path, tmp_path: Path) -
 
     assert "one run at a time" in refused(finished_run, finished_run, marked_csv)
     assert "needs a run and the data" in refused(finished_run, "--out", tmp_path / "why.html")
+    for option in (("--rows", 3), ("--text", "words"), ("--set", "data.max_rows=5")):
+        assert "needs a run and the data" in refused(finished_run, *option)
     assert "file type" in refused(finished_run, marked_csv, "--out", tmp_path / "why.csv")
     assert "at least 1" in refused(finished_run, marked_csv, "--rows", 0)
     data = _jsonl(marked_csv, tmp_path)

@@ -389,7 +389,6 @@ def python_of(name: str, call: str) -> str:
 def test_the_client_of_openai_gets_the_same_text(
     prepared: Callable[[Example], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("openai")
     page = ROOT / "docs" / "conversations.md"
     folder = prepared(SESSIONS[page.name])
     (session,) = sessions.sessions_of(page)

@@ -187,6 +187,14 @@ def test_no_rows_give_nan_and_one_row_no_interval() -> None:
     assert np.isnan(one.low)
 
 
+@pytest.mark.parametrize("n", [5, 60])
+def test_a_loss_that_is_not_finite_shows_nothing(n: int) -> None:
+    first = np.linspace(1, 2, n)
+    first[2] = np.nan
+    unknown = paired_bootstrap(first, np.zeros(n), seed=np.random.default_rng(0))
+    assert (unknown.p_value, unknown.has_spread) == (1.0, False)
+
+
 def test_newcombes_interval_and_mcnemars_p_value_nearly_always_agree() -> None:
     rng, agree = np.random.default_rng(0), 0
     for _ in range(500):

@@ -78,7 +78,9 @@ def test_smoothing_keeps_a_separated_set_moderate_and_fades_with_n() -> None:
 
 
 def test_equal_logits_have_the_loss_of_ignorance() -> None:
-    assert best_temperature(np.ones((5, 4)), np.zeros(5, int))[1] == pytest.approx(np.log(4))
+    for smoothing in (0.0, 1.0):
+        found = best_temperature(np.ones((5, 4)), np.zeros(5, int), smoothing=smoothing)
+        assert found == pytest.approx((1.0, np.log(4)))
 
 
 @pytest.mark.parametrize("logits", [np.zeros((0, 3)), np.array([[np.nan, 1.0]])])

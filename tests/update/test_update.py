@@ -361,6 +361,7 @@ def test_an_update_that_was_killed_is_continued(
         (("--feedback", "BARE"), "has no column 'label'"),
         (("--feedback", "FEW"), "leaves too few rows"),
         (("--feedback", "FILE", "--every", "soon", "--out", "x"), "must be a time"),
+        (("--feedback", "FILE", "--least", "3"), "--least: is for updates on a schedule"),
         (("--resume", "--out", "nowhere"), "is not an update that can be continued"),
         (("--resume", "--out", "RUN", "--json"), "is not an update that can be continued"),
     ],

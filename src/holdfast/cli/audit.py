@@ -110,6 +110,10 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
 
         known = (*FAILING, *all_checks(), *(one.name for one in TOKEN_CHECKS))
         check_known(work.fail_on, "--fail-on", "severity or check", known)
+    if work.engine:
+        from holdfast.search.learner import ENGINES
+
+        check_known([work.engine], "--engine", "known engine", ENGINES)
     settings = (*(rows.set_ or ()), *((f"audit.engine={work.engine}",) if work.engine else ()))
     against = tuple(rows.against or ())
     request = AuditRequest(rows.data, against, rows.text, rows.label, rows.group, settings)

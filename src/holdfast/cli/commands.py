@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "fairness": Entry(
         "holdfast.cli.fairness",
-        "Compare a run's errors between groups of people",
+        "Compare a run's errors between groups of rows",
         "holdfast fairness runs/reviews-1",
         "holdfast fairness runs/reviews-1 --group country --insert",
         "holdfast fairness runs/reweighed --against runs/reviews-1 --group country",

@@ -25,7 +25,8 @@ class FoldOptions:
         int | None, typer.Option(min=2, max=100, help="The number of folds. Default: 5.")
     ] = None
     repeats: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Repeat with other random folds. Default: 1.")
+        int | None,
+        typer.Option(min=1, max=100, help="How often, each time with other folds. Default: 1."),
     ] = None
     nested: Annotated[
         bool, typer.Option("--nested", help="Choose the checkpoint of each fold by inner folds.")
@@ -34,7 +35,7 @@ class FoldOptions:
         bool,
         typer.Option(
             "--learning-curve",
-            help="Also train on a quarter and half of the rows: what would twice as many gain?",
+            help="Also train on a quarter and half of the rows; estimate the gain of more rows.",
         ),
     ] = False
     engine: Annotated[
@@ -43,6 +44,7 @@ class FoldOptions:
     address: Address = None
 
 
+ROWS = Helps(test="A file of test rows, on which the saved model is scored once. Default: none.")
 ENDS = Helps(
     dry_run="Print the folds; train and write nothing.",
     fail_on=f"Exit 3 if a fold has this verdict; repeatable: {', '.join(VERDICTS)}.",
@@ -50,7 +52,7 @@ ENDS = Helps(
 
 
 def command(
-    rows: SourceOptions,
+    rows: Annotated[SourceOptions, ROWS],
     folds: FoldOptions,
     run: RunOptions,
     end: Annotated[EndOptions, ENDS],

@@ -33,8 +33,9 @@ def command(
     ],
     read: TextOptions,
     rows: Annotated[
-        int, typer.Option(metavar="N", help="Explain the first N rows; each takes about a second.")
-    ] = 50,
+        int | None,
+        typer.Option(metavar="N", help="Explain the first N rows, a second each. Default: 50."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the explanations to a .html or .jsonl file."),
@@ -49,15 +50,16 @@ def command(
     """Show which words or image regions decide RUN's predictions for DATA (with -, one text per
     line from standard input).
 
-    Each word is masked in turn. An attribution is shown only if it is better than a random one.
+    An attribution is shown only if removing words in its order lowers the score faster than
+    random orders do.
     """
     refuse_low_memory("torch")
-    if len(given) == 1 and out is None:
+    if len(given) == 1 and (out, rows, set_ or None, read) == (None, None, None, TextOptions()):
         _show_class_words(Path(given[0]), output)
         return
     run, data = _run_and_data(given)
     target = None if out is None else check_target(out, ENDINGS, "explain", [run], data, force)
-    from holdfast.analyses.explain.explain import explain
+    from holdfast.analyses.explain.explain import ROWS, explain
     from holdfast.contract.inference import check_limits
     from holdfast.terminal.progress import ProgressLine
 
@@ -65,8 +67,13 @@ def command(
     texts_or_data = piped_texts(run, options) if data == "-" else data
     line = ProgressLine(output.quiet)
     with output.heard(progress=True):
-        progress = partial(line, "rows explained")
-        explanation = explain(run, texts_or_data, options, rows=rows, progress=progress)
+        explanation = explain(
+            run,
+            texts_or_data,
+            options,
+            rows=ROWS if rows is None else rows,
+            progress=partial(line, "rows explained"),
+        )
     line.close()
     if target is not None:
         _write(target, explanation)

@@ -73,9 +73,9 @@ app = typer.Typer(
     epilog="\b\nExit codes:\n"
     "  0    done\n"
     "  1    a bug in Holdfast\n"
-    "  2    an error in the input, or a promotion without evidence\n"
+    "  2    an error in the input, or a promotion not supported by the evidence\n"
     "  3    done, with a result that needs attention: a verdict or finding of\n"
-    "       --fail-on, a change found by drift, an update that is rejected or\n"
+    "       --fail-on, a shift found by drift, an update that is rejected or\n"
     "       inconclusive, or a threshold that cannot be guaranteed\n"
     "  130  interrupted; continue with --resume",
 )

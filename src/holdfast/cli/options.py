@@ -282,7 +282,7 @@ def _parameters(callable_or_record: Any, helps: Helps) -> Iterator[inspect.Param
         record, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if is_dataclass(record):
             helps_of_record = [mark for mark in marks if isinstance(mark, Helps)]
-            yield from _parameters(record, helps_of_record[0] if helps_of_record else Helps())
+            yield from _parameters(record, helps_of_record[0] if helps_of_record else helps)
             continue
         if name in helps:
             option = copy.copy(marks[0])

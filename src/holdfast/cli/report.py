@@ -13,7 +13,7 @@ from holdfast.core.machine import refuse_low_memory
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     page: Annotated[
         Path | None,
         typer.Option(

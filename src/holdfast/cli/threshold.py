@@ -15,7 +15,7 @@ NO_PROMISE = 3
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     precision: Annotated[
         float | None,
         typer.Option(metavar="P", help="The least share of correct predictions, e.g. 0.95."),

@@ -91,8 +91,9 @@ def paired_bootstrap(
     ``STUDENT_BELOW`` rows: ``above`` is Student's, and so are limits that are wider than BCa's.
 
     ``first``, ``second`` [n] are per-row losses or scores in the same order; ``groups`` [n] whole
-    numbers. No rows: NaN throughout. One row or one group: no interval. All differences equal: an
-    interval without width. Above 5,000 rows or groups they are folded into 5,000 (``fold_atoms``).
+    numbers. No rows: NaN throughout. One row or one group, or a value that is not finite: no
+    interval. All differences equal: an interval without width. Above 5,000 rows or groups they are
+    folded into 5,000 (``fold_atoms``).
     """
     from scipy.special import stdtr
 
@@ -108,7 +109,7 @@ def paired_bootstrap(
         total = weights @ table
         return np.asarray(total[:, 0] / total[:, 1])
 
-    if groups is not None and atoms < 2:
+    if not np.isfinite(gap).all() or (groups is not None and atoms < 2):
         return Difference(float(gap.mean()), math.nan, math.nan, math.nan, len(gap))
     units = np.ones(atoms, dtype=np.int64)
     result = bootstrap(mean, units, seed=seed, level=level, resamples=resamples, blocks=500)

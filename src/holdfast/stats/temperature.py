@@ -44,14 +44,17 @@ def best_temperature(
     Returns
     -------
     (T, loss in nats). T lies in [``COLDEST``, ``HOTTEST``] = [0.01, 100]: the bound, if the rows
-    are perfectly separated (T → 0) or the logits are uninformative or misleading (T → ∞). No rows,
-    or a logit that is not finite: (1, NaN).
+    are perfectly separated (T → 0) or the logits are uninformative or misleading (T → ∞). Equal
+    logits in every row, whose loss is the same at any T: 1. No rows, or a logit that is not finite:
+    (1, NaN).
     """
     scores = np.asarray(logits, dtype=np.float64)
     if not scores.size or not np.isfinite(scores).all():
         return 1.0, math.nan
     # Exponentials of large logits overflow; shifting a row changes no probability.
     scores = scores - scores.max(axis=1, keepdims=True)
+    if not scores.any():
+        return 1.0, math.log(scores.shape[1])
     label_logit = float(np.mean(scores[np.arange(len(scores)), labels]))
     # A pseudo-row's expected score is the mean over its classes, so no row needs to be added.
     share = smoothing / (len(scores) + smoothing)

@@ -168,7 +168,7 @@ def _inconclusive_lines(groups: Block, axes: list[Block]) -> list[str]:
     lines += [
         f"{one['axis']}, from {one['from']} to {one['to']}: inconclusive on "
         f"{count_phrase(one['rows'], 'changed test row')}"
-        + _more(one, "would suffice for a change of 2 points")
+        + _more(one, "would decide on a change of 2 points")
         for one in axes
         if one["status"] == "undecided"
     ]

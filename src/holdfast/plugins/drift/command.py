@@ -55,7 +55,7 @@ def command(
         typer.Option(
             "--between-alarms",
             metavar="N",
-            help="Lower bound on the mean number of unchanged rows between false alarms.",
+            help="Lower bound on the mean number of rows without drift between false alarms.",
         ),
     ] = 100_000,
     fail_on: Annotated[
@@ -66,8 +66,8 @@ def command(
     output: Output,
 ) -> None:
     """Compare the rows of DATA with the validation rows of RUN to detect distribution shift.
-    Estimate the model's accuracy on them, without labels or with some, and report what changed
-    since which row."""
+    Estimate the model's accuracy on them, with or without labels. Report what changed, and at
+    which row the change began."""
     refuse_low_memory("torch")
     for one in fail_on or ():
         if one not in VERDICTS:

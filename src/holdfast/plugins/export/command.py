@@ -32,7 +32,7 @@ DOCUMENT = document(
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     to: Annotated[
         str,
         typer.Option(
@@ -45,8 +45,8 @@ def command(
         bool,
         typer.Option(
             "--int8",
-            help="Use 8-bit weights: gguf always (Q8_0), onnx and openvino if they are no worse by "
-            "a point and faster on this machine.",
+            help="Use 8-bit weights: gguf always (Q8_0), onnx and openvino if they lose less "
+            "than a point and are faster on this machine.",
         ),
     ] = False,
     bfloat16: Annotated[

@@ -273,9 +273,9 @@ def _obstacle(
         return True, f"it is {100 * valid.value:.1f} points worse in {metric} on {rows}"
     if not valid.shown:
         more = f"; {about(valid.rows_needed)} more rows would decide" if valid.rows_needed else ""
-        return True, f"{rows} cannot show that it is no worse by {margin} ({limit}{more})"
+        return True, f"{rows} cannot show that it loses less than {margin} ({limit}{more})"
     is_faster, ratios = faster(measurements.times, form.name, plain.name)
-    accuracy_words = f"is no worse by {margin} on {rows} ({limit})"
+    accuracy_words = f"loses less than {margin} on {rows} ({limit})"
     if not is_faster:
         return True, (
             f"it {accuracy_words}, but it is not shown to be faster on this machine: {ratios}"

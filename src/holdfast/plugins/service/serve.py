@@ -20,7 +20,7 @@ PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client", "sqlalchem
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     given: ServeOptions,
     set_: Annotated[list[str] | None, set_option("Set serve.log_texts, serve.max_rows, …")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only warnings and errors.")] = False,

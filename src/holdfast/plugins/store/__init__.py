@@ -6,7 +6,7 @@ from holdfast.core.discovery import Entry
 
 FORGET = Entry(
     "holdfast.plugins.store.forget",
-    "Delete a request's or a person's data from a store",
+    "Delete the data of a request, a user or an annotator from a store",
     "holdfast forget --store service.db --request 019a1ff678fcf46c",
     "holdfast forget --store postgresql://me@db/reviews --user anna",
 )

@@ -13,7 +13,7 @@ from holdfast.core.errors import RecipeError
 from holdfast.core.shapes import boolean, count, document, mapping_of, text
 from holdfast.core.wording import count_phrase
 
-TABLE_WORDS = {"requests": "request", "answers": "answer", "texts": "text", "feedback": "label"}
+TABLE_WORDS = {"requests": "request", "answers": "prediction", "texts": "text", "feedback": "label"}
 
 
 DOCUMENT = document(

@@ -337,7 +337,8 @@ def _check_arguments(
         raise RecipeError("Guard(policy=…)", "is not a policy", policy, remedy)
     for name, (value, least) in counts.items():
         if value is not None and (not _is_integer(value) or value < least):
-            raise RecipeError(f"Guard({name}=…)", f"must be an integer of at least {least}", value)
+            rule, remedy = f"must be an integer of at least {least}", f"E.g. {max(least, 3)}."
+            raise RecipeError(f"Guard({name}=…)", rule, value, remedy)
     if hold_out is not None and not (isinstance(hold_out, numbers.Real) and 0 < hold_out < 1):
         raise RecipeError("Guard(hold_out=…)", "must lie between 0 and 1", hold_out, "E.g. 0.15.")
     for name, function in functions.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import Helps, RunOutput, Seed, set_option
+from holdfast.core.errors import RecipeError
 from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
 from holdfast.core.run_shapes import RESULT_SHAPE
@@ -58,7 +59,8 @@ class LearningOptions:
     margin: Annotated[
         float | None,
         typer.Option(
-            metavar="POINTS", help="Accuracy that may be lost on old rows; default 2 to 5."
+            metavar="POINTS",
+            help="Largest drop allowed on old rows; default 2 to 5, by their number.",
         ),
     ] = None
     start: Annotated[
@@ -76,8 +78,11 @@ class LearningOptions:
         typer.Option(metavar="SHARE", help="Largest share of training rows labelled by a model."),
     ] = 0.2
     least: Annotated[
-        int, typer.Option(min=1, metavar="N", help="With --every: new rows needed for a round.")
-    ] = 50
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="With --every: the fewest new rows for a round. Default: 50."
+        ),
+    ] = None
     set_: Annotated[list[str] | None, set_option("Set a key of the run's recipe.")] = None
     seed: Seed = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted update.")] = (
@@ -96,7 +101,7 @@ def command(
     both cases. With --every the schedule goes on whatever the gate decides."""
     refuse_low_memory("torch")
     from holdfast.plugins.update.options import UpdateOptions
-    from holdfast.plugins.update.rounds import round_schedule
+    from holdfast.plugins.update.rounds import MIN_NEW_ROWS, round_schedule
 
     options = UpdateOptions(
         given.run,
@@ -109,9 +114,12 @@ def command(
         learning.set_ or [],
     )
     if given.every is not None:
-        schedule = round_schedule(options, given.every, given.out, learning.least)
+        schedule = round_schedule(options, given.every, given.out, learning.least or MIN_NEW_ROWS)
         _run_rounds(options, schedule, output)
         return
+    if learning.least is not None:
+        remedy = "Give --every too, or remove it."
+        raise RecipeError("--least", "is for updates on a schedule", learning.least, remedy)
     from holdfast.plugins.update.options import run_update
 
     result, folder = run_update(

@@ -427,17 +427,14 @@ def _inconclusive_reason(evidence: GateEvidence, margin: float) -> str:
     criterion = (
         "no improvement can be shown"
         if evidence.description == NEW
-        else f"a loss of {_margin_words(margin)} or more cannot be excluded"
+        else f"a drop of {_margin_words(margin)} or more cannot be excluded"
     )
     observed = f"{criterion} on {_rows_text(evidence)}: {_points_text(evidence)})"
     if evidence.rows_needed is None:
         return f"{observed}; with this difference, more rows would not decide"
     if evidence.description == NEW:
         return f"{observed}; {about(evidence.rows_needed - evidence.n)} more rows would decide"
-    return (
-        f"{observed}; {about(evidence.rows_needed)} such rows would decide, or set a "
-        "larger --margin"
-    )
+    return f"{observed}; {about(evidence.rows_needed)} such rows would decide"
 
 
 def _acceptance_reason(

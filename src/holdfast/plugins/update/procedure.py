@@ -1,8 +1,5 @@
-"""``holdfast update`` as a procedure: try both starts, keep one fit, decide by the gate, then score
-the test set.
-
-train from each start → the better one on the validation rows → one fit into the run's folder → the
-gate, on old validation rows and on new rows held out of training → the old test set, once
+"""``holdfast update`` as a procedure: one fit into the run's folder → the gate, on old validation
+rows and on new rows held out of training → the old test set, once.
 """
 
 from __future__ import annotations

@@ -43,6 +43,7 @@ from holdfast.runs.procedure import read_search_start
 
 ROUNDS = "rounds.jsonl"
 DIGITS = 4
+MIN_NEW_ROWS = 50
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 MAX_INTERVAL = 366 * 86400.0

@@ -191,7 +191,7 @@ def answer_of(
     if "open" in verdicts:
         more = [one["more_rows"] for one in tested.values() if one["more_rows"]]
         needed = max(more, default=None)
-        tail = f" ({about(needed)} more rows would decide it)" if needed else ""
+        tail = f"; {about(needed)} more rows would decide" if needed else ""
         clear = {name: one for name, one in by_texts.items() if one != "not shown"}
         shown = f", but {_texts_sentence(texts, clear)}" if clear else ""
         return "undecided", f"Inconclusive: on the test rows {listed}{tail}{shown}.", needed
