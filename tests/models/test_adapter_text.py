@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,23 @@ def test_experts_and_their_router_are_adapted(tmp_path: Path) -> None:
     }
     with pytest.raises(RecipeError, match="experts"):
         adapted("mixtral", tmp_path / "base", AdapterSpec("lora", dropout=0.1))
+
+
+def test_a_base_of_the_hub_is_read_from_the_folder_of_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name, PEFT and Transformers would ask the hub, which may convert its weights."""
+    base = write("llama", tmp_path / "base")
+    network = adapted("llama", base, AdapterSpec("lora"))
+    save_model(network.plain, network.adapter, tmp_path / "out", NoTokenizer())
+    path = tmp_path / "out" / "adapter_config.json"
+    config = json.loads(path.read_text())
+    named = config | {"base_model_name_or_path": "owner/name", "revision": "abc"}
+    path.write_text(json.dumps(named))
+    folders = {("owner/name", "abc"): base}
+    monkeypatch.setattr("holdfast.models.loading.source.find_folder", lambda *given: folders[given])
+    again = load_adapted(tmp_path / "out", auto("llama"))
+    assert far(logits(again, "llama"), logits(network.plain, "llama")) <= 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")  # PEFT's
