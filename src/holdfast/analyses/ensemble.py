@@ -199,12 +199,9 @@ def _soup(
     model: EnsembleModel, shared: SharedRows, runs: tuple[Path, ...]
 ) -> tuple[EnsembleModel, Ensemble]:
     if shared.out_of_fold:
-        raise RecipeError(
-            f"{KEY}=soup",
-            "needs rows that no model was trained on, but cross-fitted models use all rows",
-            None,
-            f"Use {KEY}=stack or average, or train the runs with separate validation rows.",
-        )
+        rule = "needs rows that no model was trained on, but cross-fitted models use all rows"
+        remedy = f"Use {KEY}=stack or average, or train the runs with separate validation rows."
+        raise RecipeError(f"{KEY}=soup", rule, None, remedy)
     _refuse_different_bases(runs, model)
     table, groups = shared.table, shared.groups
     mean_losses = model.row_losses(table)
@@ -253,12 +250,9 @@ def _refuse_different_bases(runs: tuple[Path, ...], model: EnsembleModel) -> Non
     for key in ("name", "commit", "architecture", "parameters"):
         values = list(dict.fromkeys(str(one.get(key)) for one in facts))
         if len(values) > 1:
-            raise RecipeError(
-                f"{KEY}=soup",
-                f"needs runs of the same base model, but they differ in {key}",
-                ", ".join(values),
-                f"Use {KEY}=stack or average, which need only the same classes.",
-            )
+            rule = f"needs runs of the same base model, but they differ in {key}"
+            remedy = f"Use {KEY}=stack or average, which need only the same classes."
+            raise RecipeError(f"{KEY}=soup", rule, ", ".join(values), remedy)
     distances = model.weight_distances()
     if float(np.max(distances)) > MAX_DISTANCE:
         raise RecipeError(

@@ -160,12 +160,9 @@ def _shown_split(finished_run: FinishedRun) -> SplitName:
         return "test"
     if finished_run.has("valid") and len(finished_run.stored("valid")):
         return "valid"
-    raise RunError(
-        str(finished_run.run),
-        "has no stored predictions for test or validation rows",
-        None,
-        "Train again with a test set, into another folder.",
-    )
+    rule = "has no stored predictions for test or validation rows"
+    remedy = "Train again with a test set, into another folder."
+    raise RunError(str(finished_run.run), rule, None, remedy)
 
 
 def _source_table(

@@ -134,12 +134,9 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
         if page is not None and not output.quiet:
             typer.echo(f"\nReport with examples: {page.path}")
     if audit.broken:
-        raise Defect(
-            ", ".join(audit.broken),
-            "failed; the rest of this audit is complete",
-            "; ".join(audit.broken.values()),
-            "Set HOLDFAST_TRACEBACK=1 to see the traceback, and please report it.",
-        )
+        rule = "failed; the rest of this audit is complete"
+        remedy = "Set HOLDFAST_TRACEBACK=1 to see the traceback, and please report it."
+        raise Defect(", ".join(audit.broken), rule, "; ".join(audit.broken.values()), remedy)
     _leave(audit, work.fail_on or [], output.quiet)
 
 

@@ -205,12 +205,9 @@ class Command(typer.core.TyperCommand):
                     if self.name == "train"
                     else f"`holdfast {self.name} --help` shows the arguments."
                 )
-                raise RecipeError(
-                    extra[1],
-                    f"is one argument more than holdfast {self.name} takes",
-                    None,
-                    f"{several} Put a path with spaces in quotes.",
-                ) from None
+                rule = f"is one argument more than holdfast {self.name} takes"
+                remedy = f"{several} Put a path with spaces in quotes."
+                raise RecipeError(extra[1], rule, None, remedy) from None
             if type(error).__name__ != "NoSuchOption":
                 raise without_control_characters(error) from None
             name = str(error.option_name)  # type: ignore[attr-defined]
@@ -220,12 +217,8 @@ class Command(typer.core.TyperCommand):
                 for option in getattr(param, "opts", ())
                 if option.startswith("--")
             ]
-            raise RecipeError(
-                name,
-                f"is not an option of holdfast {self.name}",
-                None,
-                suggestion(name, known, "--set" in known),
-            ) from None
+            rule = f"is not an option of holdfast {self.name}"
+            raise RecipeError(name, rule, None, suggestion(name, known, "--set" in known)) from None
 
 
 def without_control_characters(error: Exception) -> Exception:

@@ -99,24 +99,17 @@ def _show_class_words(run: Path, output: Output) -> None:
 
     block = open_run(run).get("reasons")
     if not isinstance(block, dict):
-        raise RunError(
-            str(run),
-            "does not store the words of its classes: it was made by an older version",
-            None,
-            "Give rows to explain: holdfast explain RUN DATA; or train again.",
-        )
+        rule = "does not store the words of its classes: it was made by an older version"
+        remedy = "Give rows to explain: holdfast explain RUN DATA; or train again."
+        raise RunError(str(run), rule, None, remedy)
     output.show(block, lambda columns: class_words_text(block, min(80, columns)))
 
 
 def _run_and_data(given: list[str]) -> tuple[Path, str]:
     runs, data = runs_and_data("explain", given)
     if len(runs) > 1:
-        raise RecipeError(
-            "holdfast explain",
-            "explains one run at a time, not the average of several",
-            [str(run) for run in runs],
-            "Give one of them.",
-        )
+        rule = "explains one run at a time, not the average of several"
+        raise RecipeError("holdfast explain", rule, [str(run) for run in runs], "Give one of them.")
     return runs[0], data
 
 

@@ -289,12 +289,8 @@ def check_arguments(arguments: list[str]) -> None:
                 "an argument", "contains the character NUL", argument, "Remove that character."
             )
         if any("\ud800" <= c <= "\udfff" for c in argument):
-            raise RecipeError(
-                "an argument",
-                "contains bytes that are not UTF-8",
-                argument,
-                "Rename the file (`mv`), or use a UTF-8 locale: LC_ALL=C.UTF-8.",
-            )
+            remedy = "Rename the file (`mv`), or use a UTF-8 locale: LC_ALL=C.UTF-8."
+            raise RecipeError("an argument", "contains bytes that are not UTF-8", argument, remedy)
 
 
 def check_folder() -> None:
@@ -302,12 +298,9 @@ def check_folder() -> None:
     try:
         os.getcwd()  # noqa: PTH109 - Path.cwd() says the same
     except OSError as error:
-        raise DataError(
-            "the current folder",
-            "no longer exists, or cannot be entered",
-            None,
-            "Change to another folder with cd.",
-        ) from error
+        rule = "no longer exists, or cannot be entered"
+        remedy = "Change to another folder with cd."
+        raise DataError("the current folder", rule, None, remedy) from error
 
 
 def _says_memory(error: BaseException) -> bool:

@@ -48,12 +48,8 @@ def command(
     from holdfast.terminal.results.probe import probe_text
 
     if (files.members is None) != (files.others is None):
-        raise RecipeError(
-            "holdfast probe",
-            "needs both --members and --others",
-            None,
-            "Give rows that the model was trained on, and rows that it was not trained on.",
-        )
+        remedy = "Give rows that the model was trained on, and rows that it was not trained on."
+        raise RecipeError("holdfast probe", "needs both --members and --others", None, remedy)
     with output.heard(progress=True) as printer:
         document = probe(model, **asdict(files), notify=printer)
     output.show(document, lambda columns: probe_text(document, columns))

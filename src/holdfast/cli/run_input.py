@@ -139,12 +139,9 @@ def _stdin(encoding: str | None) -> list[str]:
             refuse_nul(where, line)
             texts.append(line.removesuffix("\n").removesuffix("\r"))
     except UnicodeError as error:
-        raise DataError(
-            "standard input",
-            f"is not {encoding or 'UTF-8'}",
-            str(error),
-            "Give its encoding with --encoding, or convert it first.",
-        ) from None
+        rule = f"is not {encoding or 'UTF-8'}"
+        remedy = "Give its encoding with --encoding, or convert it first."
+        raise DataError("standard input", rule, str(error), remedy) from None
     finally:
         with contextlib.suppress(OSError):
             stream.detach()

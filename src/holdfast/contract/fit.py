@@ -176,12 +176,8 @@ class PreparedData:
         fresh = self.definition.encode(added.table, self.loaded, self.recipe)
         by_teacher = set(added.origins) == {"taught"}
         if not ((one_class or by_teacher) and isinstance(fresh, GrowingExamples)):
-            raise RecipeError(
-                "added rows",
-                "are supported for texts with one class each and for causal language models",
-                self.recipe.task,
-                "Leave them out.",
-            )
+            rule = "are supported for texts with one class each and for causal language models"
+            raise RecipeError("added rows", rule, self.recipe.task, "Leave them out.")
         if self.added is not None:
             before = self.added_examples
             assert isinstance(before, GrowingExamples)

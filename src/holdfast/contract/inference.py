@@ -248,12 +248,8 @@ def check_limits(
     """
     for setting in settings:
         if not setting.strip().startswith(LIMITS):
-            raise RecipeError(
-                "--set",
-                f"names a key that {command} does not have",
-                setting,
-                f"Use {others}{LIMITS}KEY=VALUE; all other settings belong to the run.",
-            )
+            remedy = f"Use {others}{LIMITS}KEY=VALUE; all other settings belong to the run."
+            raise RecipeError("--set", f"names a key that {command} does not have", setting, remedy)
     return tuple(settings)
 
 

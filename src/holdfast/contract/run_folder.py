@@ -215,12 +215,8 @@ def check_place(run: Path, resume: bool) -> None:
 def refuse_place(run: Path) -> None:
     """Refuse a path that cannot be a run's folder, or one that another process writes into."""
     if "\0" in str(run):
-        raise RunError(
-            str(run),
-            "has a NUL character, which a path cannot contain",
-            None,
-            "Choose another --out.",
-        )
+        remedy = "Choose another --out."
+        raise RunError(str(run), "has a NUL character, which a path cannot contain", None, remedy)
     if run.is_symlink() and not run.exists():
         rule = f"is a link to {run.readlink()}, which does not exist"
         raise RunError(str(run), rule, None, "Create that folder, or choose another --out.")
@@ -235,21 +231,15 @@ def _check(run: Path, resume: bool) -> None:
         raise RunError(str(run), rule, None, _suggest_run(run))
     for folder in run.resolve().parents:
         if folder.name == MODEL and (folder.parent / RESULT).exists():
+            remedy = "Choose an --out elsewhere: a file added there makes that run unusable."
             raise RunError(
-                str(run),
-                f"is in the model folder of the run {folder.parent}",
-                None,
-                "Choose an --out elsewhere: a file added there makes that run unusable.",
+                str(run), f"is in the model folder of the run {folder.parent}", None, remedy
             )
     if not run.is_dir() or not _holds_something(run):
         return
     if not resume:
-        raise RunError(
-            str(run),
-            "is not empty, and Holdfast never overwrites a run",
-            None,
-            "Choose another --out, or continue an interrupted run with --resume.",
-        )
+        remedy = "Choose another --out, or continue an interrupted run with --resume."
+        raise RunError(str(run), "is not empty, and Holdfast never overwrites a run", None, remedy)
     # The file of the first step exists before the last fit of a search writes the recipe.
     if not (run / RECIPE).exists() and not (run / CHECKPOINTS / SEARCH).exists():
         raise RunError(

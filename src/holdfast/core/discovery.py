@@ -47,12 +47,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def __getitem__(self, name: str) -> T:
         if name in self._entries:
             return self._entries[name]
-        raise RecipeError(
-            self.setting,
-            f"is not a known {self.family}",
-            name,
-            suggest_name(name, list(self._entries)),
-        )
+        rule = f"is not a known {self.family}"
+        raise RecipeError(self.setting, rule, name, suggest_name(name, list(self._entries)))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -96,12 +92,9 @@ def load_entry_point(group: str, name: str) -> Any:
         return entry_point.load()
     except (ImportError, AttributeError) as error:
         distribution = entry_point.dist.name if entry_point.dist else entry_point.value
-        raise MachineError(
-            f"{name} of {distribution}",
-            f"cannot be loaded from {entry_point.value}: {error}",
-            None,
-            f"Install {distribution} again, or a version that fits this one of Holdfast.",
-        ) from error
+        rule = f"cannot be loaded from {entry_point.value}: {error}"
+        remedy = f"Install {distribution} again, or a version that fits this one of Holdfast."
+        raise MachineError(f"{name} of {distribution}", rule, None, remedy) from error
 
 
 MAX_NAMES_SHOWN = 10

@@ -59,12 +59,9 @@ def refuse_link(path: Path) -> None:
     """Raise ``RunError`` if a file or folder of a run is a link: its target may belong to
     anybody."""
     if path.is_symlink():
-        raise RunError(
-            str(path),
-            f"is a link (to {path.readlink()}), but a run needs a real file or folder here",
-            None,
-            "Replace the link by what it points to, or remove it.",
-        )
+        rule = f"is a link (to {path.readlink()}), but a run needs a real file or folder here"
+        remedy = "Replace the link by what it points to, or remove it."
+        raise RunError(str(path), rule, None, remedy)
 
 
 def replace_folder(partial: Path, folder: Path) -> None:

@@ -106,13 +106,11 @@ def refuse_low_memory(library: str, root: Path = ROOT) -> None:
     for limit in memory_limits(root):
         required_mb = mapped_mb if limit.counts_mapped else used_mb
         if limit.left_mb < required_mb:
-            raise MachineError(
-                "this process",
+            rule = (
                 f"may use only {limit.left_mb:,.0f} MB more ({limit.description}), but loading "
-                f"{library} takes {required_mb:,} MB",
-                None,
-                "Raise that limit.",
+                f"{library} takes {required_mb:,} MB"
             )
+            raise MachineError("this process", rule, None, "Raise that limit.")
 
 
 def max_threads(root: Path = ROOT) -> int:
@@ -130,13 +128,11 @@ def refuse_too_many_threads(name: str, threads: int, root: Path = ROOT) -> None:
         return
     cores = usable_cores(root)
     usable = "1 core is" if cores == 1 else f"{cores} cores are"
-    raise MachineError(
-        name,
+    rule = (
         f"asks for more threads than this machine can use: {usable} usable, and at most "
-        f"{most} threads are accepted",
-        threads,
-        f"Set it to {cores}, or leave it out.",
+        f"{most} threads are accepted"
     )
+    raise MachineError(name, rule, threads, f"Set it to {cores}, or leave it out.")
 
 
 def check_thread_variables(environment: Mapping[str, str]) -> None:
@@ -318,12 +314,8 @@ def _integer_variable(name: str, default: int) -> int:
     # Bounded, as Python refuses to convert thousands of digits with an error of its own.
     if text.isdecimal() and len(text) <= len(str(2**31)):
         return int(text)
-    raise MachineError(
-        name,
-        "is not a whole number of processes",
-        text,
-        "torchrun and accelerate launch set it; for a single process unset it.",
-    )
+    remedy = "torchrun and accelerate launch set it; for a single process unset it."
+    raise MachineError(name, "is not a whole number of processes", text, remedy)
 
 
 class OverrunError(Exception):

@@ -110,19 +110,11 @@ def _descriptor_number(path: Path) -> int | None:
 
 def _check_new(path: Path, end: Path) -> OutputFile:
     if path.is_symlink():
-        raise RunError(
-            str(path),
-            f"is a link to {end}, which does not exist",
-            None,
-            "Name the file itself, or another one.",
-        )
+        rule = f"is a link to {end}, which does not exist"
+        raise RunError(str(path), rule, None, "Name the file itself, or another one.")
     if not end.parent.is_dir():
-        raise RunError(
-            str(path),
-            "is in a folder that does not exist",
-            None,
-            "Name a file in a folder that is there.",
-        )
+        rule = "is in a folder that does not exist"
+        raise RunError(str(path), rule, None, "Name a file in a folder that is there.")
     _check_writable(end.parent)
     return OutputFile(path, end)
 
@@ -148,19 +140,11 @@ def _check_existing(
             if isinstance(matching_input, int) or str(matching_input) == str(path)
             else f" {matching_input}"
         )
-        raise RunError(
-            str(path),
-            f"is the input{where}",
-            None,
-            "Choose another file: the input is never overwritten, even with --force.",
-        )
+        remedy = "Choose another file: the input is never overwritten, even with --force."
+        raise RunError(str(path), f"is the input{where}", None, remedy)
     if not force:
-        raise RunError(
-            str(path),
-            "exists already",
-            None,
-            "Choose another file, or overwrite this one with --force.",
-        )
+        remedy = "Choose another file, or overwrite this one with --force."
+        raise RunError(str(path), "exists already", None, remedy)
     # In a folder such as /tmp only its owner replaces a file; that would be told too late.
     folder, me = end.parent.stat(), os.geteuid()
     if folder.st_mode & stat.S_ISVTX and me not in (0, status.st_uid, folder.st_uid):
@@ -309,10 +293,7 @@ def _move_into_place(partial: Path, target: Path, output: OutputFile) -> None:
         if error.errno not in (*NO_HARD_LINKS, errno.EEXIST):
             raise
         if os.path.lexists(target):
-            raise RunError(
-                str(output.path),
-                "was made by another process meanwhile",
-                None,
-                "Run the command again with another file.",
-            ) from None
+            rule = "was made by another process meanwhile"
+            remedy = "Run the command again with another file."
+            raise RunError(str(output.path), rule, None, remedy) from None
         partial.replace(target)

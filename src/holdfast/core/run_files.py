@@ -94,12 +94,9 @@ def read_result(run: Path) -> dict[str, Any]:
     path = run / RESULT_FILE
     result = _read_json(path)
     if result.get("schema") != 1:
-        raise RunError(
-            str(path),
-            "has a schema that this version cannot read",
-            result.get("schema"),
-            "Make the report with the version of Holdfast that made the run.",
-        )
+        rule = "has a schema that this version cannot read"
+        remedy = "Make the report with the version of Holdfast that made the run."
+        raise RunError(str(path), rule, result.get("schema"), remedy)
     with _run_file_errors(str(path), "does not hold a run's result: "):
         RESULT_SHAPE(result, "")
     seal = result.get(SEAL)
@@ -332,12 +329,8 @@ def check_model(run: Path, result: Mapping[str, Any]) -> None:
         _check_file(run / name, files[name])
     for name in model_files(run):
         if name not in files and Path(name).suffix.lower() in LOADABLE_SUFFIXES:
-            raise RunError(
-                str(run / name),
-                "was not there when the run ended, and a loader may read it",
-                None,
-                "Move it out of the model's folder.",
-            )
+            rule = "was not there when the run ended, and a loader may read it"
+            raise RunError(str(run / name), rule, None, "Move it out of the model's folder.")
 
 
 def check_base(base: Path, result: Mapping[str, Any]) -> None:

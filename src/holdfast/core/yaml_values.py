@@ -110,12 +110,9 @@ def read_yaml(path: Path) -> Any:
             raise RecipeError(source, f"is {path_type}, not a file", None, "Name the recipe file.")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise RecipeError(
-                source,
-                f"is too large for a recipe, which may have at most {MAX_FILE_BYTES:,} bytes",
-                size,
-                "Name the recipe file; the data file goes into it as data.path.",
-            )
+            rule = f"is too large for a recipe, which may have at most {MAX_FILE_BYTES:,} bytes"
+            remedy = "Name the recipe file; the data file goes into it as data.path."
+            raise RecipeError(source, rule, size, remedy)
         content = path.read_bytes()
     try:
         # Editors on Windows put a mark before the first letter.

@@ -98,12 +98,9 @@ def _nested_cell(source: str, name: str, value: object) -> str:
     try:
         return write_json_cell(value)
     except ValueError as error:
-        raise DataError(
-            f"{source}, column {name!r}",
-            f"holds a list or an object that cannot be stored: {error}",
-            None,
-            "Remove the column, or write plain values into it.",
-        ) from error
+        rule = f"holds a list or an object that cannot be stored: {error}"
+        remedy = "Remove the column, or write plain values into it."
+        raise DataError(f"{source}, column {name!r}", rule, None, remedy) from error
 
 
 def batch_of_objects(objects: Sequence[Mapping[str, object]], source: str) -> Batch:

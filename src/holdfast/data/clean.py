@@ -125,12 +125,9 @@ def _text(raw: Raw, name: str, values: pa.Array, rows: pa.Array) -> pa.Array:
     broken = pc.fill_null(pc.match_substring(values, "\0"), False)
     if pc.any(broken).as_py():
         row = rows.filter(broken)[0].as_py()
-        raise DataError(
-            f"{raw.source}, row {row}, column {name!r}",
-            "holds a NUL character, which is not valid in text",
-            None,
-            "Remove it; the file may be damaged.",
-        )
+        rule = "holds a NUL character, which is not valid in text"
+        remedy = "Remove it; the file may be damaged."
+        raise DataError(f"{raw.source}, row {row}, column {name!r}", rule, None, remedy)
     return pc.if_else(is_missing(values), pa.scalar(None, pa.string()), values)
 
 
@@ -229,12 +226,9 @@ def survey_labels(
     numbers = [name for name, numeric in result.numeric.items() if numeric]
     if numbers and columns.template is None:
         place = ("text", "text_pair").index(numbers[0])
-        raise DataError(
-            f"{raw.source}, column {columns.text[place]!r}",
-            "holds only numbers, not texts",
-            None,
-            "Choose a column of texts: --text COLUMN.",
-        )
+        rule = "holds only numbers, not texts"
+        remedy = "Choose a column of texts: --text COLUMN."
+        raise DataError(f"{raw.source}, column {columns.text[place]!r}", rule, None, remedy)
     return result
 
 

@@ -119,12 +119,9 @@ def check_columns(where: str, names: Sequence[str]) -> None:
         )
     for place, name in enumerate(names, 1):
         if len(name) > NAME_CHARACTERS:
-            raise DataError(
-                f"{where}, column {place}",
-                f"has a name of more than {NAME_CHARACTERS:,} characters",
-                name[:40] + "…",
-                "Give it a short name. If the file has no header line, add one.",
-            )
+            rule = f"has a name of more than {NAME_CHARACTERS:,} characters"
+            remedy = "Give it a short name. If the file has no header line, add one."
+            raise DataError(f"{where}, column {place}", rule, name[:40] + "…", remedy)
 
 
 def check_classes(where: str, count: int) -> None:

@@ -180,22 +180,16 @@ def rename_columns(raw: Raw, expected: Sequence[str], given_names: Sequence[str]
     """
     names = tuple(given_names) if given_names else tuple(expected)
     if len(names) != len(expected):
-        raise DataError(
-            "--text",
-            f"must name {len(expected)} columns for this run, in the order of "
-            f"{', '.join(expected)}",
-            ", ".join(names),
-            "Give --text once for each column.",
+        rule = (
+            f"must name {len(expected)} columns for this run, in the order of {', '.join(expected)}"
         )
+        raise DataError("--text", rule, ", ".join(names), "Give --text once for each column.")
     for name in names:
         if name not in raw.names:
             read = "" if given_names else ", which the run reads"
-            raise DataError(
-                raw.source,
-                f"has no column {name!r}{read}",
-                ", ".join(raw.names),
-                f"{suggest_name(name, raw.names)} Choose the column: --text COLUMN.",
-            )
+            rule = f"has no column {name!r}{read}"
+            remedy = f"{suggest_name(name, raw.names)} Choose the column: --text COLUMN."
+            raise DataError(raw.source, rule, ", ".join(raw.names), remedy)
     if names == tuple(expected):
         return raw
     new_names = dict(zip(names, expected, strict=True))
@@ -266,12 +260,8 @@ def read_unlabelled_texts(path: str, rows: Table, encoding: str | None) -> Table
 def refuse_test_rows(path: str, test_path: str | None) -> None:
     """Refuse to learn from the texts of the test rows."""
     if test_path is not None and _same_path(path, test_path):
-        raise RecipeError(
-            UNLABELLED_SETTING,
-            "names the test rows: a model that learned from their texts cannot be scored on them",
-            path,
-            "Name a file with other rows.",
-        )
+        rule = "names the test rows: a model that learned from their texts cannot be scored on them"
+        raise RecipeError(UNLABELLED_SETTING, rule, path, "Name a file with other rows.")
 
 
 def _same_path(one: str, other: str) -> bool:

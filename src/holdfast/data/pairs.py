@@ -272,10 +272,6 @@ def target_column(label: str | None, target: str | None) -> str | None:
     Raises ``RecipeError`` where they differ.
     """
     if label and target and label != target:
-        raise RecipeError(
-            "data.target",
-            f"and data.label name different columns: {label}",
-            target,
-            suggest_name(target, [label]),
-        )
+        rule = f"and data.label name different columns: {label}"
+        raise RecipeError("data.target", rule, target, suggest_name(target, [label]))
     return target or label

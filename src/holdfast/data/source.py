@@ -111,12 +111,9 @@ def find_reader(path: Path) -> Reader:
         if name.endswith(reader.suffix):
             return reader
     if name.endswith(CONLL):
-        raise DataError(
-            str(path),
-            "holds words with one tag each, which only token-classification reads",
-            None,
-            f"Use --task token-classification; the other tasks read {_known_endings()}.",
-        )
+        rule = "holds words with one tag each, which only token-classification reads"
+        remedy = f"Use --task token-classification; the other tasks read {_known_endings()}."
+        raise DataError(str(path), rule, None, remedy)
     raise DataError(
         str(path),
         "has an unknown file ending",

@@ -412,13 +412,11 @@ def _refuse_missing(name: str, what: str, values: Sequence[Any], *, empty: bool 
     ``nan``, and each row has to have a prediction."""
     rows = [row for row, value in enumerate(values) if _is_missing(value, empty)]
     if rows:
-        raise DataError(
-            name,
+        rule = (
             f"lacks {len(rows)} of {len(values)} {what}{' (missing or empty)' if empty else ''}, "
-            f"the first at index {rows[0]}",
-            values[rows[0]],
-            "Leave these rows out.",
+            f"the first at index {rows[0]}"
         )
+        raise DataError(name, rule, values[rows[0]], "Leave these rows out.")
 
 
 def _is_missing(value: object, empty: bool) -> bool:

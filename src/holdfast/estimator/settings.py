@@ -21,9 +21,6 @@ def refuse_table_settings(recipe: Recipe) -> None:
         if key not in OF_TEXTS and getattr(recipe.data, key) != getattr(plain, key)
     ]
     if ignored or recipe.treat:
-        raise RecipeError(
-            ignored[0] if ignored else "clean",
-            "applies to table rows; TextClassifier takes only texts and labels",
-            None,
-            "Remove it, or use holdfast.train(frame, …).",
-        )
+        rule = "applies to table rows; TextClassifier takes only texts and labels"
+        remedy = "Remove it, or use holdfast.train(frame, …)."
+        raise RecipeError(ignored[0] if ignored else "clean", rule, None, remedy)

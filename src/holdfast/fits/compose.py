@@ -475,12 +475,9 @@ def _find_metric(
         return None
     metric = definition.find_metric(name)
     if metric.two_classes and classes != 2:
-        raise RecipeError(
-            "train.metric",
-            f"is defined for two classes, but there are {classes}",
-            name,
-            "Choose another metric, for example f1_macro, or remove the setting.",
-        )
+        rule = f"is defined for two classes, but there are {classes}"
+        remedy = "Choose another metric, for example f1_macro, or remove the setting."
+        raise RecipeError("train.metric", rule, name, remedy)
     return metric
 
 

@@ -332,13 +332,11 @@ def refuse_averages(methods: Mapping[str, object], what: str) -> None:
     parts = parts_of(enabled_methods(methods))
     offers = [one.name for one in parts.listeners() if isinstance(one, Offers)]
     if offers:
-        raise RecipeError(
-            what,
+        rule = (
             "cannot be combined with weight averages or head refitting, which need validation rows "
-            "of their own",
-            f"methods.{offers[0]}",
-            "Remove one of the two.",
+            "of their own"
         )
+        raise RecipeError(what, rule, f"methods.{offers[0]}", "Remove one of the two.")
 
 
 def fold_seed(prepared: PreparedData) -> int:

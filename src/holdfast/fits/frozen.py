@@ -68,12 +68,8 @@ def choose_layers(
     frozen by the rule. Raises ``RecipeError`` for a network with an adapter.
     """
     if network.adapter is not None:
-        raise RecipeError(
-            FREEZE,
-            "chooses among the model's own layers, but an adapter is trained in their place",
-            AUTO,
-            "Remove model.freeze.",
-        )
+        rule = "chooses among the model's own layers, but an adapter is trained in their place"
+        raise RecipeError(FREEZE, rule, AUTO, "Remove model.freeze.")
     freeze(network, None)
     state, was_training = random_state(), network.training
     network.eval()

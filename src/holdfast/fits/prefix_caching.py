@@ -213,12 +213,9 @@ def choose_prefix_cache(
     train, valid = training_plan.splits.training_examples, training_plan.valid
     layers = frozen_prefix(network)
     if not layers and requested == "on":
-        raise RecipeError(
-            SETTING,
-            "has nothing to cache: the embeddings and first blocks are not frozen",
-            requested,
-            "Set model.freeze to a number of layers, or remove the setting.",
-        )
+        rule = "has nothing to cache: the embeddings and first blocks are not frozen"
+        remedy = "Set model.freeze to a number of layers, or remove the setting."
+        raise RecipeError(SETTING, rule, requested, remedy)
     if not layers or requested == "off":
         if layers:
             because = "set in the recipe: frozen layers are computed in every pass"

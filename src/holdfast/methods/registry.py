@@ -233,12 +233,9 @@ def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
             name for name, parts in parts_by_method.items() if getattr(parts, part) is not None
         ]
         if len(names) > 1:
-            raise RecipeError(
-                f"methods.{names[0]} and methods.{names[1]}",
-                f"exclude each other: each {does} of an update in its own way",
-                None,
-                "Leave one of them out.",
-            )
+            rule = f"exclude each other: each {does} of an update in its own way"
+            remedy = "Leave one of them out."
+            raise RecipeError(f"methods.{names[0]} and methods.{names[1]}", rule, None, remedy)
     all_parts = tuple(parts_by_method.values())
     return Parts(
         tuple(stage for parts in all_parts for stage in parts.stages),

@@ -67,23 +67,17 @@ def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
     name, _, direction = rest.partition(":")
     path = Path(place + ".py")
     if not path.is_file():
-        raise RecipeError(
-            SETTING,
-            "names a file that does not exist",
-            str(path),
-            "Give the metric as path.py:function; a relative path starts in the current folder.",
+        remedy = (
+            "Give the metric as path.py:function; a relative path starts in the current folder."
         )
+        raise RecipeError(SETTING, "names a file that does not exist", str(path), remedy)
     module = _import(path, spec)
     function = getattr(module, name, None)
     if not callable(function):
         things = vars(module).items()
         known = sorted(key for key, thing in things if callable(thing) and key[0] != "_")
-        raise RecipeError(
-            SETTING,
-            f"names a function that {path.name} does not define",
-            name,
-            f"It defines: {', '.join(known) or 'none'}.",
-        )
+        rule = f"names a function that {path.name} does not define"
+        raise RecipeError(SETTING, rule, name, f"It defines: {', '.join(known) or 'none'}.")
     higher = _direction(function, direction, spec)
     low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
     undefined = f"the function {name} gave no finite number"
@@ -99,12 +93,9 @@ def _import(path: Path, spec: str) -> ModuleType:
     try:
         found.loader.exec_module(module)
     except Exception as error:
-        raise RecipeError(
-            SETTING,
-            f"names a file that fails on import with {type(error).__name__}: {error}",
-            str(path),
-            "Run the file with python by itself to see the line.",
-        ) from error
+        rule = f"names a file that fails on import with {type(error).__name__}: {error}"
+        remedy = "Run the file with python by itself to see the line."
+        raise RecipeError(SETTING, rule, str(path), remedy) from error
     return module
 
 
@@ -113,13 +104,11 @@ def _direction(function: Function, suffix: str, spec: str) -> bool:
         return DIRECTIONS[suffix]
     given = getattr(function, "higher_is_better", None)
     if suffix or not isinstance(given, bool):
-        raise RecipeError(
-            SETTING,
-            "does not say whether higher is better",
-            spec,
+        remedy = (
             f"Append :higher or :lower, or set {spec.split(':')[1]}.higher_is_better = True or"
-            " False below the function.",
+            " False below the function."
         )
+        raise RecipeError(SETTING, "does not say whether higher is better", spec, remedy)
     return given
 
 
@@ -130,12 +119,8 @@ def _called(
     try:
         value = function(*arguments)
     except Exception as error:
-        raise RecipeError(
-            SETTING,
-            f"failed with {type(error).__name__}: {error}",
-            spec,
-            f"Its arguments are {takes}.",
-        ) from error
+        rule = f"failed with {type(error).__name__}: {error}"
+        raise RecipeError(SETTING, rule, spec, f"Its arguments are {takes}.") from error
     if value is None:
         return None
     # A tensor or an array with a single number is accepted too.

@@ -63,12 +63,8 @@ def _find(body: nn.Module, count: int) -> tuple[nn.ModuleList, list[nn.Module], 
             stack, before, after = _find(child, count)
             others = _with_weights([m for other, m in children if other != name])
             return stack, [*others, *before], after
-    raise ModelError(
-        type(body).__name__,
-        f"has no list of {count} blocks",
-        None,
-        "This architecture's layers are not known; remove model.freeze and train.layer_decay.",
-    )
+    remedy = "This architecture's layers are not known; remove model.freeze and train.layer_decay."
+    raise ModelError(type(body).__name__, f"has no list of {count} blocks", None, remedy)
 
 
 def _with_weights(modules: list[nn.Module]) -> list[nn.Module]:

@@ -62,12 +62,9 @@ def resolve_adapter(recipe: Recipe) -> Recipe:
     for name, saved in saved_settings(folder).items():
         wanted = getattr(stated, name)
         if wanted is not None and wanted != saved:
-            raise RecipeError(
-                f"model.adapter.{name}",
-                f"is {saved} in the adapter {recipe.model.name}, which is trained further",
-                wanted,
-                "Leave it out, or merge the adapter first: holdfast export RUN --to merged.",
-            )
+            rule = f"is {saved} in the adapter {recipe.model.name}, which is trained further"
+            remedy = "Leave it out, or merge the adapter first: holdfast export RUN --to merged."
+            raise RecipeError(f"model.adapter.{name}", rule, wanted, remedy)
         changes[name] = saved
     return recipe.with_changes(model={"adapter": {**stated.model_dump(), **changes}})
 
@@ -101,28 +98,18 @@ def resolve_quantize(recipe: Recipe) -> Recipe:
     model = recipe.model
     for key in ("quant_type", "double_quant"):
         if getattr(model, key) is not None and model.quantize != "4bit":
-            raise RecipeError(
-                f"model.{key}",
-                f"only applies to 4 bits, but {SETTING} is {model.quantize}",
-                getattr(model, key),
-                f"Remove it, or add --set {SETTING}=4bit.",
-            )
+            rule = f"only applies to 4 bits, but {SETTING} is {model.quantize}"
+            remedy = f"Remove it, or add --set {SETTING}=4bit."
+            raise RecipeError(f"model.{key}", rule, getattr(model, key), remedy)
     if model.quantize == "none":
         return recipe
     if recipe.task not in QUANTIZABLE_TASKS:
-        raise RecipeError(
-            SETTING,
-            f"is not supported for {recipe.task}",
-            model.quantize,
-            f"Remove it; it is supported for {' and '.join(QUANTIZABLE_TASKS)}.",
-        )
+        remedy = f"Remove it; it is supported for {' and '.join(QUANTIZABLE_TASKS)}."
+        raise RecipeError(SETTING, f"is not supported for {recipe.task}", model.quantize, remedy)
     if model.adapter.method is None:
-        raise RecipeError(
-            SETTING,
-            "freezes the quantised weights, so without an adapter nothing would be trained",
-            model.quantize,
-            "Add --set model.adapter.kind=lora, or remove model.quantize.",
-        )
+        rule = "freezes the quantised weights, so without an adapter nothing would be trained"
+        remedy = "Add --set model.adapter.kind=lora, or remove model.quantize."
+        raise RecipeError(SETTING, rule, model.quantize, remedy)
     if model.quantize == "8bit":
         return recipe
     double = model.double_quant is not False

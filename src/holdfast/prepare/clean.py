@@ -157,12 +157,8 @@ def clean_training(splits: Splits, cleaning_plan: CleaningPlan) -> Splits:
     positions = np.flatnonzero(~np.isin(rows, list(removed)))
     if not len(positions):
         names = ", ".join(f"clean.{name}" for name in cleaning_plan.names)
-        raise SplitError(
-            "the training rows",
-            f"are all removed by {names}",
-            None,
-            "Remove cleaning steps, or relax their settings.",
-        )
+        remedy = "Remove cleaning steps, or relax their settings."
+        raise SplitError("the training rows", f"are all removed by {names}", None, remedy)
     decisions = tuple(
         Decision(
             f"clean.{name}",

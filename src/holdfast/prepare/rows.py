@@ -190,12 +190,9 @@ def _read_all(recipe: Recipe, treatments: CleaningPlan) -> tuple[Table, dict[str
 def _refuse_without_test(recipe: Recipe, given: Mapping[str, Table]) -> None:
     if recipe.data.split.test or "test" in given or recipe.task in LABELLED_TEXT_TASKS:
         return
-    raise RecipeError(
-        "data.split.test",
-        f"must be above 0 for {recipe.task} when no test rows are given",
-        0,
-        "The test score needs test rows: set a share, or name a file with data.test.",
-    )
+    rule = f"must be above 0 for {recipe.task} when no test rows are given"
+    remedy = "The test score needs test rows: set a share, or name a file with data.test."
+    raise RecipeError("data.split.test", rule, 0, remedy)
 
 
 def with_split_seed(recipe: Recipe) -> Recipe:

@@ -47,12 +47,9 @@ def choose_sharding(recipe: Recipe) -> str:
     """
     requested, count, launcher_asks = recipe.train.shard, process_count(), _is_set(LAUNCHED)
     if requested == "full" and count == 1:
-        raise RecipeError(
-            SETTING,
-            "shards weights over several processes, but this run has only one",
-            requested,
-            "Start it with torchrun or accelerate launch, or remove the setting.",
-        )
+        rule = "shards weights over several processes, but this run has only one"
+        remedy = "Start it with torchrun or accelerate launch, or remove the setting."
+        raise RecipeError(SETTING, rule, requested, remedy)
     if requested == "off" or (requested == "auto" and not launcher_asks):
         because = (
             "set in the recipe" if requested == "off" else "the launcher does not request FSDP"
@@ -151,29 +148,20 @@ def _scoring_accelerator(job: Job, training_plan: TrainingPlan) -> Any:
 def _check_launcher(launcher_asks: bool) -> None:
     version = os.environ.get(VERSION, "1")
     if launcher_asks and version != "2":
-        raise MachineError(
-            VERSION,
-            "must be 2: FSDP 1 flattens weights, so they cannot be sharded by rows",
-            version,
-            "Start it with accelerate launch --use_fsdp --fsdp_version 2.",
-        )
+        rule = "must be 2: FSDP 1 flattens weights, so they cannot be sharded by rows"
+        remedy = "Start it with accelerate launch --use_fsdp --fsdp_version 2."
+        raise MachineError(VERSION, rule, version, remedy)
     if _is_set(OFFLOAD):
-        raise MachineError(
-            OFFLOAD,
-            "is not supported: weights stay on their devices",
-            os.environ[OFFLOAD],
-            "Remove --fsdp_offload_params.",
-        )
+        rule = "is not supported: weights stay on their devices"
+        raise MachineError(OFFLOAD, rule, os.environ[OFFLOAD], "Remove --fsdp_offload_params.")
 
 
 def _check_recipe(recipe: Recipe) -> None:
     """Refuse settings that access weights or gradients directly."""
     if recipe.task not in DECODER_TASKS:
+        remedy = f"Set it to off; it is supported for {' and '.join(DECODER_TASKS)}."
         raise RecipeError(
-            SETTING,
-            f"is not supported for {recipe.task}",
-            recipe.train.shard,
-            f"Set it to off; it is supported for {' and '.join(DECODER_TASKS)}.",
+            SETTING, f"is not supported for {recipe.task}", recipe.train.shard, remedy
         )
     adapter, methods, policy = (
         recipe.model.adapter.method,

@@ -231,12 +231,8 @@ def read_descriptions(data: DataPart, rows: Table) -> dict[str, list[str]]:
     text = names.get("text", names.get("description"))
     if label is None or text is None:
         rule = "needs the columns label and text (or class and description)"
-        raise RecipeError(
-            "data.descriptions",
-            rule,
-            ", ".join(raw.names),
-            f"Name the columns like this in {path}.",
-        )
+        remedy = f"Name the columns like this in {path}."
+        raise RecipeError("data.descriptions", rule, ", ".join(raw.names), remedy)
     descriptions: dict[str, list[str]] = {}
     pairs = zip(raw.table[label].to_pylist(), raw.table[text].to_pylist(), strict=True)
     for one, words in pairs:
@@ -262,9 +258,5 @@ def _refuse_without_classes(prepared: PreparedData) -> None:
     data = prepared.recipe.data
     for key, value in (("names", data.names), ("descriptions", data.descriptions)):
         if value:
-            raise RecipeError(
-                f"data.{key}",
-                "needs single texts with one class each",
-                None,
-                "Leave it out for this task.",
-            )
+            rule = "needs single texts with one class each"
+            raise RecipeError(f"data.{key}", rule, None, "Leave it out for this task.")

@@ -137,12 +137,9 @@ def _by_topic(table: Table, recipe: Recipe) -> SplitStrategy:
         )
     topic_count = recipe.data.split.topics
     if len(table) < 3 * topic_count:
-        raise RecipeError(
-            "data.split.topics",
-            f"is {topic_count}, but {len(table)} rows are too few for that",
-            topic_count,
-            f"Set data.split.topics to at most {max(3, len(table) // 3)}, or split by rows.",
-        )
+        rule = f"is {topic_count}, but {len(table)} rows are too few for that"
+        remedy = f"Set data.split.topics to at most {max(3, len(table) // 3)}, or split by rows."
+        raise RecipeError("data.split.topics", rule, topic_count, remedy)
     encoder, decisions = load_encoder(recipe)
     notify(*decisions)
     vectors = encoder(TableRows(table).texts)
@@ -183,12 +180,8 @@ def _column(table: Table, recipe: Recipe, key: str) -> list[str | None]:
         own_values: list[str | None] = table.column(key)
         return own_values
     if Path(table.source).is_dir():
-        raise RecipeError(
-            f"data.{key}",
-            "names a column, but a folder of images has no columns",
-            None,
-            "Give a table of paths, or split by rows.",
-        )
+        rule = "names a column, but a folder of images has no columns"
+        raise RecipeError(f"data.{key}", rule, None, "Give a table of paths, or split by rows.")
     data = recipe.data
     name = str(getattr(data, key))
     with_values = with_column(table, key, name, encoding=data.encoding, config=data.config)

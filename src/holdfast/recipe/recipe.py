@@ -183,12 +183,8 @@ def as_settings(settings: Mapping[str, object] | Iterable[str]) -> list[str]:
     Raises ``RecipeError`` for a single string, whose characters would be read as settings.
     """
     if isinstance(settings, str):
-        raise RecipeError(
-            "settings",
-            "is one string",
-            settings,
-            "Give a dict, {'train.epochs': 5}, or a list, ['train.epochs=5'].",
-        )
+        remedy = "Give a dict, {'train.epochs': 5}, or a list, ['train.epochs=5']."
+        raise RecipeError("settings", "is one string", settings, remedy)
     if not isinstance(settings, (Mapping, Iterable)):
         raise RecipeError(
             "settings", "is neither a dict nor a list", settings, "Give {'train.epochs': 5}."
@@ -343,12 +339,8 @@ def _assign(plain: dict[str, Any], key: str, value: object) -> None:
             "--set", "names an unknown key", key, unknown_key_remedy(key, key_names())
         )
     if len(path) > MAX_DEPTH:
-        raise RecipeError(
-            "--set",
-            f"names a key with more than {MAX_DEPTH} parts",
-            key,
-            "A setting of a method has three: methods.NAME.KEY.",
-        )
+        rule = f"names a key with more than {MAX_DEPTH} parts"
+        raise RecipeError("--set", rule, key, "A setting of a method has three: methods.NAME.KEY.")
     for step in path:
         section = plain.get(step)
         plain[step] = section if isinstance(section, dict) else {}

@@ -346,13 +346,11 @@ def shared_rows(folders: Sequence[Path], name: str) -> SharedRows:
     common = sorted(in_all_runs.difference(*training_texts))
     if not common:
         counts = " and ".join(str(len(row_of_text)) for row_of_text in judging_rows)
-        raise RecipeError(
-            name,
+        rule = (
             "needs rows that all runs used for validation and none for training, but there "
-            f"are none: the runs have {counts} validation rows",
-            len(common),
-            HOW,
+            f"are none: the runs have {counts} validation rows"
         )
+        raise RecipeError(name, rule, len(common), HOW)
     rows = tuple(
         np.array([row_of_text[key] for key in common], dtype=np.int64)
         for row_of_text in judging_rows

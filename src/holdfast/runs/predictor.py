@@ -169,12 +169,8 @@ class Predictor:
         """
         options = options or InferenceOptions()
         if probabilities and not self.names:
-            raise RecipeError(
-                "predict.probabilities",
-                "does not apply to this run: its predictions are not classes",
-                True,
-                "Leave it out.",
-            )
+            rule = "does not apply to this run: its predictions are not classes"
+            raise RecipeError("predict.probabilities", rule, True, "Leave it out.")
         file = source_path(data) if isinstance(data, str) else None
         names = self.names if probabilities else ()
         request, answer = self.read_rows(data, options), self._answer_function(options)
@@ -233,20 +229,13 @@ def _shared_recipe(runs: Sequence[Path]) -> Recipe:
     recipes = [run_recipe(run) for run in runs]
     for run, one in zip(runs, recipes, strict=True):
         if one.task is None:
-            raise RunError(
-                str(run / RECIPE),
-                "names no task, although every run's recipe does",
-                None,
-                "The file is damaged; restore it from a copy.",
-            )
+            rule = "names no task, although every run's recipe does"
+            remedy = "The file is damaged; restore it from a copy."
+            raise RunError(str(run / RECIPE), rule, None, remedy)
     tasks = sorted({str(one.task) for one in recipes})
     if len(tasks) > 1:
-        raise RecipeError(
-            "several runs",
-            "can be averaged only if they have the same task",
-            tasks,
-            "Give runs of one task.",
-        )
+        rule = "can be averaged only if they have the same task"
+        raise RecipeError("several runs", rule, tasks, "Give runs of one task.")
     if any(one.treat != recipes[0].treat for one in recipes):
         raise RecipeError(
             "several runs",

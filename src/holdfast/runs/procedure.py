@@ -152,12 +152,8 @@ def _refuse_other(
     before = recorded[COMMAND] if recorded else "train"
     command = procedure.name if procedure else "train"
     if before != command:
-        raise RunError(
-            str(run),
-            f"was begun by `holdfast {before}`, so `holdfast {command}` cannot finish it",
-            None,
-            f"Continue it with `holdfast {before} … --resume`.",
-        )
+        rule = f"was begun by `holdfast {before}`, so `holdfast {command}` cannot finish it"
+        raise RunError(str(run), rule, None, f"Continue it with `holdfast {before} … --resume`.")
 
 
 def forget_search(run: Path) -> None:

@@ -237,12 +237,9 @@ def _run_in_worker(
 
     try:
         if version != __version__:
-            raise MachineError(
-                "a machine of the cluster",
-                f"has Holdfast {__version__}, but the search runs {version}",
-                None,
-                "Install the same version on every machine.",
-            )
+            rule = f"has Holdfast {__version__}, but the search runs {version}"
+            remedy = "Install the same version on every machine."
+            raise MachineError("a machine of the cluster", rule, None, remedy)
         if fingerprint not in _CONTEXTS:
             _CONTEXTS.clear()
             _CONTEXTS[fingerprint] = pickle.loads(ray.get(packed[0]))

@@ -242,13 +242,11 @@ def assign_multilabel(
     """
     units, splits = len(keys), len(fractions)
     if units < splits:
-        raise SplitError(
-            "the rows",
+        rule = (
             f"have {units} independent units (duplicates and groups count once), but each of the "
-            f"{splits} splits needs one",
-            None,
-            "Add rows, or choose fewer folds.",
+            f"{splits} splits needs one"
         )
+        raise SplitError("the rows", rule, None, "Add rows, or choose fewer folds.")
     counts = np.zeros((units, label_matrix.shape[1]), dtype=np.int64)
     np.add.at(counts, unit_of_row, label_matrix.astype(np.int64))
     sizes = np.bincount(unit_of_row, minlength=units)

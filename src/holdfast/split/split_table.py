@@ -344,12 +344,9 @@ def _check_tables(table: Table, given: dict[str, Table]) -> None:
                 other.source, f"contains no {name} rows", None, "Give a file with rows."
             )
         if other.classes != table.classes or other.has_pairs != table.has_pairs:
-            raise SplitError(
-                other.source,
-                f"does not have the classes or text columns of {table.source}",
-                other.classes,
-                "Give files with the same columns and classes.",
-            )
+            rule = f"does not have the classes or text columns of {table.source}"
+            remedy = "Give files with the same columns and classes."
+            raise SplitError(other.source, rule, other.classes, remedy)
 
 
 def _check_training_classes(
@@ -359,12 +356,9 @@ def _check_training_classes(
     remaining: npt.NDArray[np.bool_],
 ) -> None:
     for number in np.setdiff1d(labels[train], labels[train & remaining]):
-        raise SplitError(
-            f"the class {table.classes[number]!r}",
-            "has no training row left: all duplicate a validation or test row of another group",
-            None,
-            "Add rows of this class, remove the duplicates, or train without --group.",
-        )
+        rule = "has no training row left: all duplicate a validation or test row of another group"
+        remedy = "Add rows of this class, remove the duplicates, or train without --group."
+        raise SplitError(f"the class {table.classes[number]!r}", rule, None, remedy)
 
 
 def _check_assignment(
@@ -379,12 +373,9 @@ def _check_assignment(
     how = "by time" if strategy.by == "time" else "by hash"
     for number, name in enumerate(split_names):
         if not (assignment == number).any():
-            raise SplitError(
-                f"the split {how}",
-                f"leaves no {name} rows",
-                f"{len(assignment)} rows in total",
-                "Add rows, give this split a larger fraction, or split by rows.",
-            )
+            rule = f"leaves no {name} rows"
+            remedy = "Add rows, give this split a larger fraction, or split by rows."
+            raise SplitError(f"the split {how}", rule, f"{len(assignment)} rows in total", remedy)
     for label in np.setdiff1d(labels, labels[assignment == 0]):
         raise SplitError(
             f"the class {table.classes[label]!r}",
@@ -401,12 +392,9 @@ def _check_remaining_classes(
     after = np.bincount(labels, minlength=len(table.classes))
     for number in np.flatnonzero((before > 0) & (after == 0)):
         given_names = " and ".join(name for name in combined.tables if name != "source")
-        raise SplitError(
-            f"the class {table.classes[number]!r}",
-            f"has no row left: all duplicate the {given_names} rows or share a group with them",
-            None,
-            f"Add rows of this class to {table.source}, or give other {given_names} rows.",
-        )
+        rule = f"has no row left: all duplicate the {given_names} rows or share a group with them"
+        remedy = f"Add rows of this class to {table.source}, or give other {given_names} rows."
+        raise SplitError(f"the class {table.classes[number]!r}", rule, None, remedy)
 
 
 _REMEDY = "Let Holdfast make the split, or remove these rows from one of the two."
@@ -454,12 +442,8 @@ def refuse_shared_copies(
             in_split[links.first, other] & in_split[links.second, one]
         )
         if crossing.any():
-            raise SplitError(
-                f"{split_names[one]} and {split_names[other]}",
-                f"share {count_phrase(int(crossing.sum()), 'pair')} of near-duplicates",
-                None,
-                _REMEDY,
-            )
+            rule = f"share {count_phrase(int(crossing.sum()), 'pair')} of near-duplicates"
+            raise SplitError(f"{split_names[one]} and {split_names[other]}", rule, None, _REMEDY)
 
 
 def text_keys(table: Table) -> U64:

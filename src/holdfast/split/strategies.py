@@ -129,12 +129,9 @@ def by_blocks(
     missing = np.setdiff1d(labels, labels[remaining_rows])
     if len(missing) or not len(remaining_rows):
         name = repr(classes[int(missing[0])]) if len(missing) else "every class"
-        raise SplitError(
-            f"the class {name}" if len(missing) else name,
-            "has no row outside the test blocks (groups, sources or topics)",
-            None,
-            "Choose other test blocks with data.split.test_groups, or split by rows.",
-        )
+        rule = "has no row outside the test blocks (groups, sources or topics)"
+        remedy = "Choose other test blocks with data.split.test_groups, or split by rows."
+        raise SplitError(f"the class {name}" if len(missing) else name, rule, None, remedy)
     if last > 1:
         shares = tuple(share / sum(fractions[:last]) for share in fractions[:last])
         remaining_units, numbers = np.unique(unit_of_row[remaining_rows], return_inverse=True)
@@ -184,9 +181,6 @@ def _select_blocks(blocks: I64, labels: I64, block_keys: U64, share: float) -> t
     for position in np.argsort(sizes, kind="stable").tolist():
         if ((remaining_counts - counts[position])[present] > 0).all():
             return (int(numbers[position]),)
-    raise SplitError(
-        "the blocks (groups, sources or topics)",
-        f"cannot be held out: each of the {len(numbers)} contains all rows of some class",
-        None,
-        "Split by rows, or choose finer blocks.",
-    )
+    rule = f"cannot be held out: each of the {len(numbers)} contains all rows of some class"
+    remedy = "Split by rows, or choose finer blocks."
+    raise SplitError("the blocks (groups, sources or topics)", rule, None, remedy)

@@ -86,12 +86,9 @@ def same_names(models: Iterable[NamedModel], names: Sequence[str], plural_name: 
     ``names``; their order may differ."""
     for one in models:
         if set(one.classes) != set(names):
-            raise RecipeError(
-                "several runs",
-                f"can be averaged only where all have the same {plural_name}",
-                sorted(set(one.classes) ^ set(names)),
-                "Name runs that were trained in the same way.",
-            )
+            rule = f"can be averaged only where all have the same {plural_name}"
+            remedy = "Name runs that were trained in the same way."
+            raise RecipeError("several runs", rule, sorted(set(one.classes) ^ set(names)), remedy)
 
 
 def together_mb(runs: Sequence[Path]) -> float:
@@ -172,23 +169,16 @@ def _refuse_unlike(models: Sequence[T], plain_of: Callable[[T], torch.nn.Module]
         plain = plain_of(one)
         state = plain.state_dict()
         if any("lora_" in name or "ia3_" in name or "prompt_encoder" in name for name in state):
-            raise RecipeError(
-                "predict.ensemble=soup",
-                (
-                    "cannot average adapters: the mean of their factors is not the mean "
-                    "of their updates"
-                ),
-                None,
-                f"Train with --set model.adapter.merge=true, or: {AVERAGE}",
+            rule = (
+                "cannot average adapters: the mean of their factors is not the mean "
+                "of their updates"
             )
+            remedy = f"Train with --set model.adapter.merge=true, or: {AVERAGE}"
+            raise RecipeError("predict.ensemble=soup", rule, None, remedy)
         first = first or {name: tensor.detach().clone() for name, tensor in state.items()}
         if (name := other_shape(first, state)) is not None:
-            raise RecipeError(
-                "predict.ensemble=soup",
-                "needs models of one architecture, but the name or size of a weight differs",
-                name,
-                AVERAGE,
-            )
+            rule = "needs models of one architecture, but the name or size of a weight differs"
+            raise RecipeError("predict.ensemble=soup", rule, name, AVERAGE)
 
 
 TINY = float(np.finfo(np.float64).tiny)
@@ -419,11 +409,8 @@ def cross_fitted(run: MemberRun) -> bool:
 def split_records(run: MemberRun, split: str) -> list[dict[str, Any]]:
     records = run.divided()
     if "text_key" not in records.column_names:
-        raise RecipeError(
-            str(run.run / SPLITS),
-            "does not identify its rows by their texts: an older version made this run",
-            None,
-            "Train it again, or use --set predict.ensemble=average.",
-        )
+        rule = "does not identify its rows by their texts: an older version made this run"
+        remedy = "Train it again, or use --set predict.ensemble=average."
+        raise RecipeError(str(run.run / SPLITS), rule, None, remedy)
     columns = records.select(["row", "split", "group", "text_key"]).to_pylist()
     return [line for line in columns if line["split"] == split]

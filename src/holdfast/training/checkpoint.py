@@ -155,12 +155,9 @@ class CheckpointStore:
             processes = count_phrase(
                 1 if one_process else max(counts - {count}), "process", "processes"
             )
-            raise RunError(
-                str(self._folder),
-                f"contains checkpoints of a run on {processes}",
-                count,
-                f"Continue it with {processes}, or start a new run.",
-            )
+            rule = f"contains checkpoints of a run on {processes}"
+            remedy = f"Continue it with {processes}, or start a new run."
+            raise RunError(str(self._folder), rule, count, remedy)
 
     def read_run_info(self) -> dict[str, Any] | None:
         """The ``run_info`` of the newest checkpoint that can be used; ``None`` without one."""
@@ -284,12 +281,8 @@ def read_sealed(path: Path, mark: str, form: bytes = FORMAT) -> dict[str, Any]:
         _check(path, mark, form)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError as error:
-        raise MachineError(
-            str(path),
-            "needs more memory than is available to be read",
-            None,
-            "Give the process more memory.",
-        ) from error
+        rule = "needs more memory than is available to be read"
+        raise MachineError(str(path), rule, None, "Give the process more memory.") from error
     except UnusableCheckpoint:
         raise
     except Exception as error:

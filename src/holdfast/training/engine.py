@@ -146,12 +146,9 @@ class GuardEngine:
         """
         apply = self._appliers.get(type(action))
         if apply is None:
-            raise RunError(
-                "the advisor",
-                "returned an action that this trainer cannot apply",
-                type(action).__name__,
-                f"Possible: {', '.join(sorted(kind.__name__ for kind in self._appliers))}.",
-            )
+            rule = "returned an action that this trainer cannot apply"
+            remedy = f"Possible: {', '.join(sorted(kind.__name__ for kind in self._appliers))}."
+            raise RunError("the advisor", rule, type(action).__name__, remedy)
         # Read it first: a rollback changes it.
         step = self._guarded.step
         apply(action)

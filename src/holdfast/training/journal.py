@@ -83,12 +83,9 @@ class Journal:
         if self._path is None:
             return None
         if self._path.is_dir():
-            raise RunError(
-                str(self._path),
-                "is a folder, but must be the file of the run's events",
-                None,
-                "Move it away; the next --resume writes the file again.",
-            )
+            rule = "is a folder, but must be the file of the run's events"
+            remedy = "Move it away; the next --resume writes the file again."
+            raise RunError(str(self._path), rule, None, remedy)
         expected, stored = text.encode(), _bytes(self._path)
         if stored is not None and stored.startswith(expected):
             if len(stored) > len(expected):

@@ -232,13 +232,11 @@ def memory_errors(subject: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise MachineError(
-            subject,
-            "needs more memory than is available",
-            None,
+        remedy = (
             "Halve train.batch_size and double train.gradient_accumulation_steps, or lower "
-            "model.max_length.",
-        ) from error
+            "model.max_length."
+        )
+        raise MachineError(subject, "needs more memory than is available", None, remedy) from error
 
 
 def _every_step_taken(steps: int) -> str:

@@ -69,12 +69,9 @@ def pretrain(
     """
     blocks = blocks_of(tokenizer, texts)
     if len(blocks) < LEAST_TEXTS:
-        raise DataError(
-            "the texts to pretrain on",
-            f"are too few: at least {LEAST_TEXTS} that can be read are needed, better thousands",
-            len(blocks),
-            "Give more texts, or leave them out.",
-        )
+        rule = f"are too few: at least {LEAST_TEXTS} that can be read are needed, better thousands"
+        remedy = "Give more texts, or leave them out."
+        raise DataError("the texts to pretrain on", rule, len(blocks), remedy)
     order = generator(seed, "texts held out").permutation(len(blocks))
     held_out_count = min(max(round(HELD_OUT_SHARE * len(blocks)), LEAST_HELD_OUT), MOST_HELD_OUT)
     held_out, train_blocks = order[:held_out_count], order[held_out_count:]

@@ -145,12 +145,9 @@ def _refuse_itself(source: str, against: Sequence[str]) -> None:
         if other == source or (
             path.exists() and source_file.exists() and path.samefile(source_file)
         ):
-            raise RecipeError(
-                "--against",
-                "names the audited file itself, so every row would be a duplicate",
-                other,
-                "Name another file: duplicates within one file are found without the option.",
-            )
+            rule = "names the audited file itself, so every row would be a duplicate"
+            remedy = "Name another file: duplicates within one file are found without the option."
+            raise RecipeError("--against", rule, other, remedy)
 
 
 def _source(recipe: Recipe) -> Table:

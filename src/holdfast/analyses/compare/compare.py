@@ -206,12 +206,9 @@ def _answered_by_both(
     rows = table.column("row").tolist()
     positions = np.flatnonzero([all(row in one for one in predictions) for row in rows])
     if not len(positions):
-        raise DataError(
-            f"{contenders[0].path} and {contenders[1].path}",
-            "have no prediction for the same labelled row",
-            None,
-            "Give predictions whose `row` is the 0-based row of DATA.",
-        )
+        rule = "have no prediction for the same labelled row"
+        remedy = "Give predictions whose `row` is the 0-based row of DATA."
+        raise DataError(f"{contenders[0].path} and {contenders[1].path}", rule, None, remedy)
     n_left_out = len(rows) - len(positions)
     return positions, (
         f"{n_left_out} labelled rows without predictions of both are left out",
@@ -339,11 +336,9 @@ def _compare_stored(a: str, b: str, margin: float) -> Comparison:
             )
         runs.append(FinishedRun(Path(one)))
         if not runs[-1].n_test:
+            remedy = f"Name labelled rows too: holdfast compare {a} {b} DATA."
             raise RunError(
-                one,
-                "has no test rows; without DATA compare needs stored test rows",
-                None,
-                f"Name labelled rows too: holdfast compare {a} {b} DATA.",
+                one, "has no test rows; without DATA compare needs stored test rows", None, remedy
             )
     stored = [run.predictions_of("test") for run in runs]
     if any(one.predictions is None for one in stored):

@@ -133,19 +133,12 @@ def _read_predictions(path: str) -> dict[str, list[Any]]:
         raw = read_source(path, None, None)
         columns = {name: raw.table[name].to_pylist() for name in raw.names}
     if PREDICTION not in columns:
-        raise DataError(
-            path,
-            f"has no column {PREDICTION!r}",
-            ", ".join(columns),
-            "Give a file that `holdfast predict --out` wrote, or rename the column.",
-        )
+        remedy = "Give a file that `holdfast predict --out` wrote, or rename the column."
+        raise DataError(path, f"has no column {PREDICTION!r}", ", ".join(columns), remedy)
     if columns.get("split") is not None:
-        raise DataError(
-            path,
-            "holds predictions of rows that a run was trained on or chosen by",
-            "answers.parquet",
-            "Give the run itself, or its predictions.parquet.",
-        )
+        rule = "holds predictions of rows that a run was trained on or chosen by"
+        remedy = "Give the run itself, or its predictions.parquet."
+        raise DataError(path, rule, "answers.parquet", remedy)
     return columns
 
 

@@ -100,12 +100,9 @@ def read_row(model: TextModel, texts: Sequence[str]) -> TokenizedRow:
 def check_fast(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
     """The tokenizer, if it reports the positions of its tokens."""
     if not tokenizer.is_fast:
-        raise ModelError(
-            "the model",
-            "has a tokenizer that does not report which tokens belong to which word",
-            type(tokenizer).__name__,
-            "Train with a model that has a tokenizer.json.",
-        )
+        rule = "has a tokenizer that does not report which tokens belong to which word"
+        remedy = "Train with a model that has a tokenizer.json."
+        raise ModelError("the model", rule, type(tokenizer).__name__, remedy)
     return tokenizer
 
 

@@ -55,12 +55,9 @@ ALPHA = 0.05
 def refuse_task(task: str) -> None:
     """Raise ``RecipeError`` for generative models."""
     if task in GENERATIVE_TASKS:
-        raise RecipeError(
-            "holdfast errors --robustness",
-            "tests whether predictions flip, which is not defined for a generative model",
-            task,
-            "Leave the option out, and compare its texts with `holdfast evaluate`.",
-        )
+        rule = "tests whether predictions flip, which is not defined for a generative model"
+        remedy = "Leave the option out, and compare its texts with `holdfast evaluate`."
+        raise RecipeError("holdfast errors --robustness", rule, task, remedy)
 
 
 def robustness(run: FinishedRun) -> dict[str, Any]:

@@ -155,12 +155,8 @@ def refuse_task(task: str, valid: Predictions, request: ThresholdRequest) -> Non
             "It needs classes, several labels, tags or images.",
         )
     if request.cost and not _one_class(valid):
-        raise RecipeError(
-            "--cost",
-            f"is not available for {task} with several predictions per row",
-            request.cost,
-            "Use --precision or --coverage.",
-        )
+        rule = f"is not available for {task} with several predictions per row"
+        raise RecipeError("--cost", rule, request.cost, "Use --precision or --coverage.")
 
 
 def _one_class(predictions: Predictions) -> bool:

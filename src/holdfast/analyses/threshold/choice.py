@@ -313,12 +313,8 @@ def _class_index(
         return ANY_CLASS
     class_name = spelled.get(text, text)
     if class_name not in index:
-        raise DataError(
-            where,
-            f"has an unknown class in the column {column!r}",
-            text,
-            f"The classes: {list_phrase(list(index), MOST_CLASSES)}.",
-        )
+        remedy = f"The classes: {list_phrase(list(index), MOST_CLASSES)}."
+        raise DataError(where, f"has an unknown class in the column {column!r}", text, remedy)
     return index[class_name]
 
 

@@ -88,22 +88,17 @@ def _by_apertium(texts: Sequence[str], pair: str) -> list[str]:
 def check_pair(pair: str) -> None:
     """Raise ``MachineError`` if Apertium or this language pair is not installed."""
     if shutil.which("apertium") is None:
-        raise MachineError(
-            _TRANSLATION,
-            "needs Apertium, which is not installed",
-            None,
+        remedy = (
             "Install it: apt-get install apertium apertium-eo-en. Or set translation models "
-            f"({_TRANSLATION}.there, {_TRANSLATION}.back).",
+            f"({_TRANSLATION}.there, {_TRANSLATION}.back)."
         )
+        raise MachineError(_TRANSLATION, "needs Apertium, which is not installed", None, remedy)
     listed = subprocess.run(["apertium", "-l"], capture_output=True, text=True, check=False)
     known = listed.stdout.split()
     if pair not in known:
-        raise MachineError(
-            _TRANSLATION,
-            "names a language pair that is not installed",
-            pair,
-            f"Installed: {', '.join(known) or 'none'}. Others: apt-get install apertium-….",
-        )
+        rule = "names a language pair that is not installed"
+        remedy = f"Installed: {', '.join(known) or 'none'}. Others: apt-get install apertium-…."
+        raise MachineError(_TRANSLATION, rule, pair, remedy)
 
 
 @functools.cache

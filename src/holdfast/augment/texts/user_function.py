@@ -72,12 +72,9 @@ def _importing(spec: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise RecipeError(
-            SETTING,
-            f"names code that fails on import with {type(error).__name__}: {error}",
-            spec,
-            "Import it in a Python shell to see the line.",
-        ) from error
+        rule = f"names code that fails on import with {type(error).__name__}: {error}"
+        remedy = "Import it in a Python shell to see the line."
+        raise RecipeError(SETTING, rule, spec, remedy) from error
 
 
 def check_function(function: Function, rows: Sequence[Row], spec: str = "the function") -> None:

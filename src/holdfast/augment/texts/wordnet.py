@@ -219,9 +219,6 @@ def wordnet() -> WordNet:
     for folder in PLACES:
         if (folder / "index.noun").is_file():
             return WordNet(folder)
-    raise MachineError(
-        "synonym replacement",
-        f"needs the files of WordNet, but none were found in {PLACES[0]}",
-        None,
-        "Install them: apt-get install wordnet-base.",
-    )
+    rule = f"needs the files of WordNet, but none were found in {PLACES[0]}"
+    remedy = "Install them: apt-get install wordnet-base."
+    raise MachineError("synonym replacement", rule, None, remedy)

@@ -355,10 +355,8 @@ def _fault_in_words(fault: str) -> str:
 def check_same_form(table: Table, like: Table) -> Table:
     """``table``, which must be of the form of ``like``; raises ``DataError``."""
     if form_of(table) != form_of(like):
-        raise DataError(
-            table.source,
-            f"holds rows of the form {form_of(table)!r}, but {like.source} holds {form_of(like)!r}",
-            None,
-            "Give files with rows of the same form.",
+        rule = (
+            f"holds rows of the form {form_of(table)!r}, but {like.source} holds {form_of(like)!r}"
         )
+        raise DataError(table.source, rule, None, "Give files with rows of the same form.")
     return table

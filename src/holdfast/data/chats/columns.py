@@ -81,12 +81,9 @@ def _named_columns(
         if need_answer or text[0].lower() in TEXTS:
             return ChatColumns("text", text)
     if label is None and need_answer:
-        raise DataError(
-            raw.source,
-            "has several text columns and no answer column",
-            ", ".join(text),
-            "Name the column of answers: --label COLUMN.",
-        )
+        rule = "has several text columns and no answer column"
+        remedy = "Name the column of answers: --label COLUMN."
+        raise DataError(raw.source, rule, ", ".join(text), remedy)
     instruction = text[0].lower() in INSTRUCTION
     return ChatColumns("instruction" if instruction else "prompt", text, label, system)
 

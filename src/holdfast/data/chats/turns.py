@@ -281,12 +281,9 @@ def choose_template(
         because = "the rows are written in it, and the tokenizer has no template"
         return NAMED_TEMPLATES[form], Decision(DECISION_NAME, form, because)
     if form == "messages":
-        raise RecipeError(
-            SETTING,
-            "is required: the rows hold messages, and the tokenizer has no chat template",
-            stated,
-            f"Set one: --set {SETTING}=chatml. {_named_templates()}",
-        )
+        rule = "is required: the rows hold messages, and the tokenizer has no chat template"
+        remedy = f"Set one: --set {SETTING}=chatml. {_named_templates()}"
+        raise RecipeError(SETTING, rule, stated, remedy)
     because = (
         "the tokenizer has no chat template, and each row holds one instruction and one answer "
         "(### Instruction: … ### Response: …)"
@@ -297,12 +294,8 @@ def choose_template(
 def check_template_name(given: str | None) -> None:
     """Refuse a single word that is not the name of a template."""
     if given and given not in NAMED_TEMPLATES and "{" not in given:
-        raise RecipeError(
-            SETTING,
-            "is not a known template",
-            given,
-            f"{suggest_name(given, list(NAMED_TEMPLATES))}",
-        )
+        rule = "is not a known template"
+        raise RecipeError(SETTING, rule, given, f"{suggest_name(given, list(NAMED_TEMPLATES))}")
 
 
 def _named_templates() -> str:

@@ -82,12 +82,8 @@ def choose_columns(raw: Raw, options: RowOptions) -> Columns:
     notify(*log)
     refuse_two_roles((*texts, label), "--text and --label")
     if group in texts:
-        raise RecipeError(
-            f"column {group!r}",
-            "is named both as text and as group",
-            None,
-            "Choose different columns.",
-        )
+        rule = "is named both as text and as group"
+        raise RecipeError(f"column {group!r}", rule, None, "Choose different columns.")
     # While the label column is ambiguous, no candidate for it is suggested as a group.
     if group is None and not any(isinstance(one, Finding) for one in log):
         _report_possible_groups({n: p for n, p in free.items() if n != label})
@@ -165,12 +161,9 @@ def _find_label(raw: Raw, free: dict[str, Profile]) -> tuple[str, str]:
     if len(free) == 1:
         return next(iter(free)), "it is the only other column"
     if not free:
-        raise DataError(
-            raw.source,
-            "has no column that could be the label",
-            ", ".join(raw.names),
-            "Add a column with the class of each text, or choose the columns: --text, --label.",
-        )
+        rule = "has no column that could be the label"
+        remedy = "Add a column with the class of each text, or choose the columns: --text, --label."
+        raise DataError(raw.source, rule, ", ".join(raw.names), remedy)
     repeating = [name for name in guessed.among if free[name].repeats] or list(free)
     likeliest = sorted(repeating, key=lambda name: free[name].label_rank)
     raise _undecided_error(raw, "label", likeliest, "has several columns that could be the label")
@@ -187,12 +180,9 @@ def _refuse_rivals(raw: Raw, free: dict[str, Profile], name: str, settled: bool)
     ]
     if others:
         among = " or ".join(f"--label {shlex.quote(one)}" for one in (name, *others))
-        raise DataError(
-            raw.source,
-            "has several columns that could be the label",
-            describe_values(raw, (name, *others)),
-            f"Choose the column to predict: {among}.",
-        )
+        rule = "has several columns that could be the label"
+        remedy = f"Choose the column to predict: {among}."
+        raise DataError(raw.source, rule, describe_values(raw, (name, *others)), remedy)
 
 
 def _twins_note(free: dict[str, Profile], name: str, role: str) -> str:

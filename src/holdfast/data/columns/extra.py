@@ -86,11 +86,9 @@ def parse_column_requests(names_given: Sequence[str]) -> tuple[ColumnRequest, ..
         if not mark or not name:
             name, column_type = request_text, ""
         if mark and name and column_type not in EXTRA_COLUMN_TYPES:
+            rule = "names an unknown column type"
             raise RecipeError(
-                "data.features",
-                "names an unknown column type",
-                request_text,
-                suggest_name(column_type, EXTRA_COLUMN_TYPES),
+                "data.features", rule, request_text, suggest_name(column_type, EXTRA_COLUMN_TYPES)
             )
         if name.startswith("text.") and name not in TEXT_FEATURES:
             known = suggest_name(name, list(TEXT_FEATURES))
@@ -360,9 +358,6 @@ def refuse_changed_source(raw: Raw, table: Table) -> None:
     """Refuse a source that now has another number of rows than when ``table`` was made of it:
     its cells would be attached to the wrong rows."""
     if len(raw) != table.source_rows:
-        raise DataError(
-            table.source,
-            "changed while it was read",
-            f"{table.source_rows} rows, then {len(raw)}",
-            "Run the command again when no program is writing to the file.",
-        )
+        rule = "changed while it was read"
+        remedy = "Run the command again when no program is writing to the file."
+        raise DataError(table.source, rule, f"{table.source_rows} rows, then {len(raw)}", remedy)

@@ -36,21 +36,15 @@ def template_columns(template: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     fields = [field for _, field in _pieces(template) if field is not None]
     if not fields:
-        raise RecipeError(
-            _SETTING,
-            "names no column",
-            template,
+        remedy = (
             'Name columns in braces: "{title} [SEP] {body}". To select a chat template '
-            f"(causal-lm), give its name. {suggest_name(template, list(NAMED_TEMPLATES))}",
+            f"(causal-lm), give its name. {suggest_name(template, list(NAMED_TEMPLATES))}"
         )
+        raise RecipeError(_SETTING, "names no column", template, remedy)
     for field in fields:
         if field not in names:
-            raise DataError(
-                _SETTING,
-                f"names a column that does not exist: {field!r}",
-                template,
-                suggest_name(field, list(names)),
-            )
+            rule = f"names a column that does not exist: {field!r}"
+            raise DataError(_SETTING, rule, template, suggest_name(field, list(names)))
     return tuple(dict.fromkeys(fields))
 
 
@@ -78,12 +72,8 @@ def _pieces(template: str) -> list[tuple[str, str | None]]:
     try:
         pieces = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise RecipeError(
-            _SETTING,
-            f"is not a valid template: {error}",
-            template,
-            "Double a literal brace: {{ or }}.",
-        ) from error
+        rule = f"is not a valid template: {error}"
+        raise RecipeError(_SETTING, rule, template, "Double a literal brace: {{ or }}.") from error
     if any(format or conversion for _, _, format, conversion in pieces):
         raise RecipeError(
             _SETTING, "has a format or a conversion", template, "Use only column names: {title}."
@@ -176,12 +166,9 @@ def check_column(raw: Raw, name: str) -> None:
     """Refuse a column that is missing, or whose cells are not plain values."""
     check_present(raw, name)
     if "nested" in raw.column_types.get(name, set()):
-        raise DataError(
-            f"{raw.source}, column {name!r}",
-            "holds lists, objects or bytes, not plain values",
-            None,
-            "Write one plain value per cell, or choose another column.",
-        )
+        rule = "holds lists, objects or bytes, not plain values"
+        remedy = "Write one plain value per cell, or choose another column."
+        raise DataError(f"{raw.source}, column {name!r}", rule, None, remedy)
 
 
 def check_named(raw: Raw, options: RowOptions) -> str | None:
@@ -202,12 +189,9 @@ def columns_of_template(
     others."""
     names = template_columns(template, raw.names)
     if text_columns and set(text_columns) != set(names):
-        raise RecipeError(
-            "data.template",
-            f"and data.text name different columns: {', '.join(text_columns)}",
-            template,
-            "Give only the template: it names its columns.",
-        )
+        rule = f"and data.text name different columns: {', '.join(text_columns)}"
+        remedy = "Give only the template: it names its columns."
+        raise RecipeError("data.template", rule, template, remedy)
     return names
 
 
@@ -224,12 +208,8 @@ def refuse_two_roles(names: Sequence[str | None], options: str) -> None:
     """Raise ``RecipeError`` where one column has two roles."""
     for name in filter(None, names):
         if names.count(name) > 1:
-            raise RecipeError(
-                f"column {name!r}",
-                "is named for two roles",
-                None,
-                f"Choose different columns with {options}.",
-            )
+            remedy = f"Choose different columns with {options}."
+            raise RecipeError(f"column {name!r}", "is named for two roles", None, remedy)
 
 
 def could_be_text(column: Profile) -> bool:

@@ -133,12 +133,9 @@ def _of_table(raw: Raw, options: RowOptions) -> RowOptions:
         )
         guessed = guess_column(ColumnRole(PATHS, (question,)), profile_columns(raw))
         if guessed.name is None:
-            raise DataError(
-                raw.source,
-                "has no column that clearly holds the paths of images",
-                list(guessed.among) or raw.names,
-                "Name it: --text COLUMN.",
-            )
+            rule = "has no column that clearly holds the paths of images"
+            remedy = "Name it: --text COLUMN."
+            raise DataError(raw.source, rule, list(guessed.among) or raw.names, remedy)
         notify(Decision("data.text", guessed.name, guessed.because))
         path = guessed.name
     label = label if label in raw.names or label not in (None, CLASS) else None
@@ -201,12 +198,9 @@ def _paths_inside(raw: Raw, column: str, folder: Path, links: Links) -> list[str
                 "relative to it.",
             )
         if links == "skip" and not _real(path).is_relative_to(real):
-            raise DataError(
-                f"{raw.source}, row {row}",
-                "has a path that leaves its folder through a link",
-                name,
-                f"Copy the image into the folder, or follow links with --set {FOLLOW}.",
-            )
+            rule = "has a path that leaves its folder through a link"
+            remedy = f"Copy the image into the folder, or follow links with --set {FOLLOW}."
+            raise DataError(f"{raw.source}, row {row}", rule, name, remedy)
         absolute_paths.append(str(path))
     return absolute_paths
 
@@ -242,12 +236,9 @@ def _refuse_mostly_broken(
 ) -> None:
     if not len(raw) or len(decoded.broken) * 2 <= len(raw):
         return
-    raise DataError(
-        raw.source,
-        f"has {len(raw)} images, of which {len(decoded.broken)} cannot be read",
-        _name_broken(decoded, paths, folder),
-        "Check the paths and the files.",
-    )
+    rule = f"has {len(raw)} images, of which {len(decoded.broken)} cannot be read"
+    remedy = "Check the paths and the files."
+    raise DataError(raw.source, rule, _name_broken(decoded, paths, folder), remedy)
 
 
 def _without_unreadable(raw: Raw, path: str, decoded: _DecodingResult) -> Raw:

@@ -115,40 +115,27 @@ def check_labels(
     the labels that were treated as missing."""
     rows, distinct = sum(counts.values()), len(counts)
     if not rows:
-        raise DataError(
-            where,
-            "has no labels: every row lacks its text or its label",
-            None,
-            "Choose another column with --label, or add labels.",
-        )
+        rule = "has no labels: every row lacks its text or its label"
+        raise DataError(where, rule, None, "Choose another column with --label, or add labels.")
     if header in counts:
-        raise DataError(
-            where,
-            "has a name that is also one of its values: the header is missing or repeated",
-            header,
-            "Name the columns on the first line, for example text,label, and only there.",
-        )
+        rule = "has a name that is also one of its values: the header is missing or repeated"
+        remedy = "Name the columns on the first line, for example text,label, and only there."
+        raise DataError(where, rule, header, remedy)
     if distinct == 1:
         missing_note = f" ({quoted_list(missing)} counts as a missing label)" * bool(missing)
         hint = " If that is a class, add --set data.labels=exact." * bool(missing)
-        raise DataError(
-            where,
-            f"has only one class{missing_note}, so there is nothing to learn",
-            next(iter(counts)),
-            f"Add rows of another class, or choose another column with --label.{hint}",
-        )
+        rule = f"has only one class{missing_note}, so there is nothing to learn"
+        remedy = f"Add rows of another class, or choose another column with --label.{hint}"
+        raise DataError(where, rule, next(iter(counts)), remedy)
     numbers = all(NUMBER.fullmatch(name) for name in counts)
     is_measurement = numbers and any("." in name or "e" in name.lower() for name in counts)
     is_identifier = distinct == rows or (distinct > rows / 2 and distinct > 20)
     if is_identifier or (is_measurement and distinct > MAX_NUMERIC_CLASSES):
         values_kind = "measurements (regression)" if numbers else "identifiers or free text"
         learn = ", or predict the numbers themselves with --set data.label_kind=number" * numbers
-        raise DataError(
-            where,
-            f"has {distinct} distinct values in {rows} rows: they look like {values_kind}",
-            ", ".join(sorted(counts)[:3]),
-            f"Choose the column of classes with --label{learn}.",
-        )
+        rule = f"has {distinct} distinct values in {rows} rows: they look like {values_kind}"
+        remedy = f"Choose the column of classes with --label{learn}."
+        raise DataError(where, rule, ", ".join(sorted(counts)[:3]), remedy)
     check_classes(where, distinct)
     refuse_long_names(where, counts)
 
@@ -157,12 +144,9 @@ def refuse_long_names(where: str, names: Iterable[str]) -> None:
     """Refuse a class with a very long name: names are printed, drawn and stored many times."""
     longest = max(names, key=len, default="")
     if len(longest) > NAME_CHARACTERS:
-        raise DataError(
-            where,
-            f"has a label of more than {NAME_CHARACTERS:,} characters: texts, not classes",
-            longest[:40] + "…",
-            "Choose the column of classes with --label.",
-        )
+        rule = f"has a label of more than {NAME_CHARACTERS:,} characters: texts, not classes"
+        remedy = "Choose the column of classes with --label."
+        raise DataError(where, rule, longest[:40] + "…", remedy)
 
 
 UNKNOWN = -1
@@ -275,12 +259,10 @@ def resolve_rare(
             else "Add rows.",
         )
     if len({fate for fate in fates.values() if fate is not None}) < 2:
-        raise DataError(
-            where,
-            "has fewer than two classes large enough to split",
-            None,
-            f"Each needs {below} distinct texts: add rows, or choose another column with --label.",
+        remedy = (
+            f"Each needs {below} distinct texts: add rows, or choose another column with --label."
         )
+        raise DataError(where, "has fewer than two classes large enough to split", None, remedy)
     return fates, small
 
 

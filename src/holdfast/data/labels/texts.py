@@ -132,12 +132,8 @@ def table_of_numbers(raw: Raw, columns: Columns, options: RowOptions) -> Table:
     if not len(values):
         raise DataError(where, "has no labels", None, "Choose another column with --label.")
     if like is None and fresh and values.min() == values.max():
-        raise DataError(
-            where,
-            "has the same number in every row, so there is nothing to learn",
-            float(values[0]),
-            "Choose another column with --label.",
-        )
+        rule = "has the same number in every row, so there is nothing to learn"
+        raise DataError(where, rule, float(values[0]), "Choose another column with --label.")
     edges = choose_edges(values, gathered.units) if like is None else range_edges(like)
     rows = write_gathered(raw, columns, bin_of(values, edges), "value", values, pa.float64())
     classes = range_names(edges) if like is None else like.classes
@@ -253,13 +249,11 @@ def _label_sets(where: str, gathered: GatheredLabels, separator: str | None) -> 
         if cell not in set_of_cell:
             parts = _split_cell(cell, separator)
             if parts is None:
-                raise DataError(
-                    f"{where}, row {row}",
-                    "is not a list of labels",
-                    cell,
+                remedy = (
                     'Write a JSON list such as ["a", "b"], or give the separator of labels: '
-                    "--set data.label_separator='|'.",
+                    "--set data.label_separator='|'."
                 )
+                raise DataError(f"{where}, row {row}", "is not a list of labels", cell, remedy)
             set_of_cell[cell] = parts
     return [set_of_cell[cell] for cell in gathered.written]
 
@@ -286,21 +280,13 @@ def _known_labels(
                     raise unknown_label_error(f"{where}, row {row}", label, names)
         return names
     if len(written) < 2:
-        raise DataError(
-            where,
-            "has fewer than two distinct labels",
-            ", ".join(written),
-            "Choose another column with --label, or use classes: --set data.label_kind=class.",
-        )
+        remedy = "Choose another column with --label, or use classes: --set data.label_kind=class."
+        raise DataError(where, "has fewer than two distinct labels", ", ".join(written), remedy)
     check_classes(where, len(written))
     refuse_long_names(where, written)
     if len(written) > max(20, len(sets) / 2):
-        raise DataError(
-            where,
-            f"has {len(written)} distinct labels in {len(sets)} rows: they look like free text",
-            ", ".join(written[:3]),
-            "Choose another column with --label.",
-        )
+        rule = f"has {len(written)} distinct labels in {len(sets)} rows: they look like free text"
+        raise DataError(where, rule, ", ".join(written[:3]), "Choose another column with --label.")
     return written
 
 
@@ -338,12 +324,9 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
     with record_decisions() as kind_log:
         label_kind, separator = infer_label_kind(counts, options.label_kind, options.separator)
     if options.separator and label_kind != "several":
-        raise RecipeError(
-            "data.label_separator",
-            f"has no effect where data.label_kind is {label_kind}",
-            options.separator,
-            "Remove one of the two settings.",
-        )
+        rule = f"has no effect where data.label_kind is {label_kind}"
+        remedy = "Remove one of the two settings."
+        raise RecipeError("data.label_separator", rule, options.separator, remedy)
     if label_kind == "class":
         table = table_from_raw(raw, options)
         columns = replace(table.columns, label_kind="class")
@@ -351,13 +334,11 @@ def load_labelled(source: str, options: RowOptions = DEFAULT_OPTIONS) -> Table:
             table, columns=columns, decisions=(*decisions_in(kind_log), *table.decisions)
         )
     if options.rare != "refuse":
-        raise RecipeError(
-            "data.rare_classes",
+        rule = (
             f"has no effect where data.label_kind is {label_kind}: there are no classes "
-            "to drop or merge",
-            options.rare,
-            "Leave it out.",
+            "to drop or merge"
         )
+        raise RecipeError("data.rare_classes", rule, options.rare, "Leave it out.")
     columns = replace(
         columns, label_kind=label_kind, label_separator=separator, label_missing=missing
     )

@@ -163,12 +163,8 @@ def frame_table(frame: object, name: str = "the data frame") -> pa.Table:
             name, [(name, partial(to_arrow_array, values)) for name, values in cells.items()]
         )
     if isinstance(frame, Mapping):
-        raise DataError(
-            name,
-            "is several tables, not one",
-            sorted(map(str, frame)),
-            "Give one of them, for example dataset['train'].",
-        )
+        remedy = "Give one of them, for example dataset['train']."
+        raise DataError(name, "is several tables, not one", sorted(map(str, frame)), remedy)
     if isinstance(frame, (list, tuple)):
         names = list(dict.fromkeys(name for record in frame for name in record))
         records = [(name, [record.get(name) for record in frame]) for name in names]
@@ -230,12 +226,8 @@ def series_values(values: Any, name: str = "the values") -> list[Any]:
             "Give a list of rows, [{…}], or lists of cells by column, {'text': […]}.",
         )
     if isinstance(items, str) or not isinstance(items, Iterable):
-        raise DataError(
-            name,
-            "must be a list, an array or a column",
-            type(values).__name__,
-            "Give one value per row.",
-        )
+        rule = "must be a list, an array or a column"
+        raise DataError(name, rule, type(values).__name__, "Give one value per row.")
     return list(items)
 
 
@@ -300,10 +292,7 @@ def _of_dataset(rows: datasets.Dataset, name: str) -> pa.Table:
     from holdfast.data.readers.hub import with_class_names
 
     if not hasattr(rows, "__len__"):
-        raise DataError(
-            name,
-            "is a streaming data set, so its rows cannot be split",
-            type(rows).__name__,
-            "Load all rows: datasets.Dataset.from_list(list(rows)).",
-        )
+        rule = "is a streaming data set, so its rows cannot be split"
+        remedy = "Load all rows: datasets.Dataset.from_list(list(rows))."
+        raise DataError(name, rule, type(rows).__name__, remedy)
     return with_class_names(rows, rows.with_format("arrow")[:])

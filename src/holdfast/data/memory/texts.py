@@ -42,12 +42,8 @@ def table_from_texts(
     columns = _columns(texts, source)
     for name, values in (("labels", labels), ("groups", groups)):
         if values is not None and len(values) != len(texts):
-            raise DataError(
-                source,
-                f"has {len(texts)} texts and {len(values)} {name}",
-                None,
-                "Give one for each text.",
-            )
+            rule = f"has {len(texts)} texts and {len(values)} {name}"
+            raise DataError(source, rule, None, "Give one for each text.")
     group = "group" if groups is not None else None
     if labels is not None:
         named: dict[str, Sequence[Any]] = {**columns, "label": labels}
@@ -93,12 +89,9 @@ def text_columns(
         return {name: [] for name in names}
     if names and len(names) != len(columns):
         given = "one text" if len(columns) == 1 else "two texts"
-        raise DataError(
-            source,
-            f"holds {given} per row, but the run reads {count_phrase(len(names), 'column')}",
-            ", ".join(names),
-            "Give pairs of texts, or a table with these columns.",
-        )
+        rule = f"holds {given} per row, but the run reads {count_phrase(len(names), 'column')}"
+        remedy = "Give pairs of texts, or a table with these columns."
+        raise DataError(source, rule, ", ".join(names), remedy)
     return dict(zip(names or columns, columns.values(), strict=True))
 
 
@@ -106,12 +99,9 @@ def _columns(texts: Sequence[Any], source: str) -> dict[str, list[str | None]]:
     pairs = bool(len(texts)) and _is_pair(texts[0])
     for row, text in enumerate(texts):
         if not (_is_pair(text) if pairs else _is_text(text)):
-            raise DataError(
-                f"{source}, row {row}",
-                f"is not a {'pair of texts' if pairs else 'text'}",
-                text,
-                "Give one string per row, or one pair of strings per row.",
-            )
+            rule = f"is not a {'pair of texts' if pairs else 'text'}"
+            remedy = "Give one string per row, or one pair of strings per row."
+            raise DataError(f"{source}, row {row}", rule, text, remedy)
     if pairs:
         return {"text": [t[0] for t in texts], "text_pair": [t[1] for t in texts]}
     return {"text": list(texts)}
@@ -154,12 +144,8 @@ def rows_in_memory(source: object, labels: object, groups: object) -> pa.Table |
         refuse_lists("a table", labels, groups)
         return frame_table(source, FRAME)
     if labels is None:
-        raise DataError(
-            "the texts",
-            "have no labels",
-            type(source).__name__,
-            "Give them as the second argument: holdfast.train(texts, labels).",
-        )
+        remedy = "Give them as the second argument: holdfast.train(texts, labels)."
+        raise DataError("the texts", "have no labels", type(source).__name__, remedy)
     refuse_permuted(source, {"labels": labels, "groups": groups})
     return labelled_rows(series_values(source), labels, groups, (), "label")
 
@@ -211,12 +197,8 @@ def labelled_rows(
             continue
         columns[name] = series_values(values, f"the {name}s")
         if len(columns[name]) != len(texts):
-            raise DataError(
-                "the texts",
-                f"number {len(texts)}, but there are {len(columns[name])} {name}s",
-                None,
-                f"Give one {name} for each text.",
-            )
+            rule = f"number {len(texts)}, but there are {len(columns[name])} {name}s"
+            raise DataError("the texts", rule, None, f"Give one {name} for each text.")
     if not texts:
         return pa.table({name: pa.array([], pa.string()) for name in columns})
     records = zip(*columns.values(), strict=True)

@@ -74,12 +74,8 @@ def _refuse_file_format(hub: HubName) -> None:
 
     # A private name of the library, which may disappear.
     if hub.name in getattr(packaged_modules, "_PACKAGED_DATASETS_MODULES", ()):
-        raise DataError(
-            hub.name,
-            "is the name of a file format, not of a data set",
-            None,
-            "Name a file, a folder of images, or a data set of the hub (owner/name).",
-        )
+        remedy = "Name a file, a folder of images, or a data set of the hub (owner/name)."
+        raise DataError(hub.name, "is the name of a file format, not of a data set", None, remedy)
 
 
 def batches(rows: datasets.Dataset) -> Iterator[Batch]:
@@ -117,12 +113,9 @@ def _split(hub: HubName) -> str:
     if len(names) == 1:
         notify(Decision("split", names[0], "it is the only split of the data set"))
         return names[0]
-    raise DataError(
-        hub.name,
-        "has several splits, and none is named train",
-        ", ".join(names),
-        f"Name one: {hub.name}@{names[0] if names else 'split'}.",
-    )
+    rule = "has several splits, and none is named train"
+    remedy = f"Name one: {hub.name}@{names[0] if names else 'split'}."
+    raise DataError(hub.name, rule, ", ".join(names), remedy)
 
 
 @contextlib.contextmanager

@@ -53,12 +53,9 @@ def parse_object(where: str, line: str) -> dict[str, Any]:
     try:
         value = _DECODER.decode(line)
     except (ValueError, RecursionError) as error:
-        raise DataError(
-            where,
-            f"is not JSON: {parse_error_reason(error)}",
-            line.strip()[:SHOWN],
-            "Write one JSON object per line.",
-        ) from error
+        rule = f"is not JSON: {parse_error_reason(error)}"
+        remedy = "Write one JSON object per line."
+        raise DataError(where, rule, line.strip()[:SHOWN], remedy) from error
     return check_object(where, value)
 
 
@@ -263,12 +260,9 @@ def _is_object(line: str) -> bool:
 
 def _read_document(path: Path, text: str) -> Iterator[Batch]:
     if text.count("[") + text.count("{") > DOCUMENT_VALUES:
-        raise DataError(
-            str(path),
-            f"holds more than {DOCUMENT_VALUES:,} lists and objects in one document",
-            None,
-            "Write its rows as JSON lines or as one list; both are read row by row.",
-        )
+        rule = f"holds more than {DOCUMENT_VALUES:,} lists and objects in one document"
+        remedy = "Write its rows as JSON lines or as one list; both are read row by row."
+        raise DataError(str(path), rule, None, remedy)
     try:
         value = json.loads(text, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:

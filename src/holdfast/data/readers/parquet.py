@@ -172,12 +172,9 @@ def read_parquet(path: Path, encoding: str | None) -> Iterator[Batch]:
                     yield typed_batch(part, str(path))
         except pa.ArrowException as error:
             reason = first_line(error)
-            raise DataError(
-                str(path),
-                f"is not a readable Parquet file: {reason}",
-                None,
-                "Write it again, or give it the file ending of its format.",
-            ) from error
+            rule = f"is not a readable Parquet file: {reason}"
+            remedy = "Write it again, or give it the file ending of its format."
+            raise DataError(str(path), rule, None, remedy) from error
 
 
 def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
@@ -197,12 +194,9 @@ def typed_batch(table: pa.Table, source: str = "the table") -> Batch:
             columns[name].validate(full=True)
         except (pa.ArrowException, ValueError) as error:
             reason = first_line(error)
-            raise DataError(
-                f"{source}, column {name!r}",
-                f"holds values that cannot be read: {reason}",
-                None,
-                "Write the column again, as texts or numbers, or remove it.",
-            ) from error
+            rule = f"holds values that cannot be read: {reason}"
+            remedy = "Write the column again, as texts or numbers, or remove it."
+            raise DataError(f"{source}, column {name!r}", rule, None, remedy) from error
     return Batch(columns, column_types)
 
 

@@ -35,12 +35,9 @@ def refuse_encoding(path: Path, encoding: str | None, error: UnicodeError) -> No
         if isinstance(error, UnicodeDecodeError):
             # The refused bytes with their neighbours.
             refused_bytes = error.object[max(0, error.start - CONTEXT) : error.end + CONTEXT]
-        raise DataError(
-            str(path),
-            f"is not in {encoding}: {getattr(error, 'reason', error)}",
-            refused_bytes,
-            "Leave data.encoding out: Holdfast then suggests the encoding.",
-        ) from error
+        rule = f"is not in {encoding}: {getattr(error, 'reason', error)}"
+        remedy = "Leave data.encoding out: Holdfast then suggests the encoding."
+        raise DataError(str(path), rule, refused_bytes, remedy) from error
     number, line, before, sample = _undecodable_lines(path)
     likely = likely_encodings(sample)
     hint = _hint(line, likely) if likely else "Save the file as UTF-8, or name its encoding"
@@ -286,12 +283,9 @@ def find_codec(encoding: str | None) -> str:
         name, _ = codecs.lookup(encoding).name.replace("_", "-"), "".encode(encoding)
         known = name not in _NO_CHARSETS
     if not known:
-        raise DataError(
-            "data.encoding",
-            "is not a text encoding that Python knows",
-            encoding,
-            "Try utf-8, utf-16, cp1252, latin-1, cp1251, gb18030, shift_jis or big5.",
-        )
+        rule = "is not a text encoding that Python knows"
+        remedy = "Try utf-8, utf-16, cp1252, latin-1, cp1251, gb18030, shift_jis or big5."
+        raise DataError("data.encoding", rule, encoding, remedy)
     return "utf-8-sig" if name in ("utf-8", "utf-8-sig") else encoding
 
 
@@ -333,9 +327,5 @@ def _pieces(path: Path, stream: TextIO) -> Iterator[str]:
 def refuse_nul(where: str, text: str) -> None:
     """Refuse a text with a NUL character."""
     if "\0" in text:
-        raise DataError(
-            where,
-            "holds a NUL byte, which is not valid in text",
-            None,
-            "The file is damaged or not text; if it is UTF-16, add --set data.encoding=utf-16.",
-        )
+        remedy = "The file is damaged or not text; if it is UTF-16, add --set data.encoding=utf-16."
+        raise DataError(where, "holds a NUL byte, which is not valid in text", None, remedy)

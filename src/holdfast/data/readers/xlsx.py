@@ -71,12 +71,8 @@ def _cells(
         values = list(row[:width]) + [None] * (width - len(row))
         extra = next((value for value in row[width:] if not _is_blank(value)), None)
         if extra is not None:
-            raise DataError(
-                where,
-                "has a cell beyond the columns of the header",
-                extra,
-                "Give its column a name in the first row, or delete it.",
-            )
+            remedy = "Give its column a name in the first row, or delete it."
+            raise DataError(where, "has a cell beyond the columns of the header", extra, remedy)
         if not all(map(_is_blank, values)):
             length = sum(len(value) for value in values if isinstance(value, str))
             check_row(where, length)
@@ -134,24 +130,17 @@ def _header(path: Path, sheet: str, row: Sequence[object]) -> list[str]:
     while names and not names[-1]:
         names.pop()
     if "" in names:
-        raise DataError(
-            f"{path}, sheet {sheet!r}",
-            "has a column without a name in its first row",
-            f"column {names.index('') + 1}",
-            "Give every column of the header a name.",
-        )
+        rule = "has a column without a name in its first row"
+        remedy = "Give every column of the header a name."
+        raise DataError(f"{path}, sheet {sheet!r}", rule, f"column {names.index('') + 1}", remedy)
     check_column_names(f"{path}, sheet {sheet!r}", names)
     return names
 
 
 def _refuse_below(path: Path, sheet: str, row: int) -> None:
     if row > _LAST_ROW:
-        raise DataError(
-            f"{path}, sheet {sheet!r}",
-            f"has cells below row {_LAST_ROW:,}, the last of a sheet",
-            None,
-            _SAVE_AGAIN,
-        )
+        rule = f"has cells below row {_LAST_ROW:,}, the last of a sheet"
+        raise DataError(f"{path}, sheet {sheet!r}", rule, None, _SAVE_AGAIN)
 
 
 def _cell_text(value: object) -> str | None:

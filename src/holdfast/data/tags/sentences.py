@@ -209,12 +209,8 @@ def _parse_list(raw: Raw, name: str, row: int, cell: str | None) -> list[Any] | 
         return None
     items = _list_or_none(cell)
     if items is None:
-        raise DataError(
-            _place(raw, row, name),
-            "does not hold a list",
-            cell[:80],
-            'Write a JSON list such as ["Anna", "lives", …], or give a CoNLL file.',
-        )
+        remedy = 'Write a JSON list such as ["Anna", "lives", …], or give a CoNLL file.'
+        raise DataError(_place(raw, row, name), "does not hold a list", cell[:80], remedy)
     return items
 
 
@@ -286,13 +282,11 @@ def _gather(raw: Raw, columns: Columns) -> _Gathered:
 def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any]) -> list[str]:
     name = str(columns.label)
     if len(tags) != len(words):
-        raise DataError(
-            _place(raw, row, name),
+        rule = (
             f"has {count_phrase(len(tags), 'tag')} but "
-            f"{count_phrase(len(words), 'word')} in {columns.text[0]!r}",
-            None,
-            "Give each word one tag.",
+            f"{count_phrase(len(words), 'word')} in {columns.text[0]!r}"
         )
+        raise DataError(_place(raw, row, name), rule, None, "Give each word one tag.")
     for place, tag in enumerate(tags):
         if isinstance(tag, str) and tag.strip():
             continue
@@ -303,12 +297,8 @@ def _tags(raw: Raw, columns: Columns, row: int, words: list[str], tags: list[Any
                 tag,
                 "Write the tags as texts (B-PER, O), or give a data set whose features name them.",
             )
-        raise DataError(
-            _place(raw, row, name, place),
-            "is not a valid tag",
-            tag,
-            "Write tags as texts, such as B-PER or O.",
-        )
+        remedy = "Write tags as texts, such as B-PER or O."
+        raise DataError(_place(raw, row, name, place), "is not a valid tag", tag, remedy)
     return [tag.strip() for tag in tags]
 
 
@@ -330,12 +320,9 @@ def _tag_names(
         return given
     where = f"{raw.source}, column {columns.label!r}"
     if len(counts) < 2:
-        raise DataError(
-            where,
-            "has the same tag on every word, so there is nothing to learn",
-            next(iter(counts)),
-            "Choose another column of tags with --label.",
-        )
+        rule = "has the same tag on every word, so there is nothing to learn"
+        remedy = "Choose another column of tags with --label."
+        raise DataError(where, rule, next(iter(counts)), remedy)
     # Each tag is an output of the network: a column of free text would make millions.
     check_classes(where, len(counts))
     scheme = detect_scheme(gathered.tags)
@@ -458,19 +445,12 @@ def _choose_usual_column(raw: Raw, role: str, usual: Sequence[str]) -> str:
     candidates = usual_names(raw.names, usual)
     content = "words" if role == "text" else "tags"
     if not candidates and content == "tags" and from_conll(raw):
-        raise DataError(
-            raw.source,
-            "has one column: words without tags",
-            None,
-            "Write each word's tag behind it, separated by a tab or a space.",
-        )
+        remedy = "Write each word's tag behind it, separated by a tab or a space."
+        raise DataError(raw.source, "has one column: words without tags", None, remedy)
     if not candidates:
-        raise DataError(
-            raw.source,
-            f"has no column that could hold the {content}",
-            ", ".join(raw.names),
-            f"{suggest_name(usual[0], raw.names)} Name it with --{role} COLUMN.",
-        )
+        rule = f"has no column that could hold the {content}"
+        remedy = f"{suggest_name(usual[0], raw.names)} Name it with --{role} COLUMN."
+        raise DataError(raw.source, rule, ", ".join(raw.names), remedy)
     because = (
         "it is the only column with a usual name"
         if len(candidates) == 1

@@ -121,19 +121,13 @@ def resolve_spec(spec: AdapterSpec) -> tuple[AdapterSpec, str]:
     for name in ("rank", "alpha", "dropout", "rate_ratio"):
         allowed = {"rank": low_rank or spec.kind == "prompt", "rate_ratio": spec.kind == "lora+"}
         if getattr(spec, name) is not None and not allowed.get(name, low_rank):
-            raise RecipeError(
-                f"model.adapter.{name}",
-                f"is not a setting of {spec.kind}",
-                getattr(spec, name),
-                "Remove it, or choose model.adapter.kind=lora.",
-            )
+            rule = f"is not a setting of {spec.kind}"
+            remedy = "Remove it, or choose model.adapter.kind=lora."
+            raise RecipeError(f"model.adapter.{name}", rule, getattr(spec, name), remedy)
     if spec.kind == "prompt" and (spec.merge or spec.targets):
-        raise RecipeError(
-            "model.adapter",
-            "prompt cannot be merged and has no targets: it is an input, not a change of weights",
-            None,
-            "Remove merge and targets, or choose model.adapter.kind=lora.",
-        )
+        rule = "prompt cannot be merged and has no targets: it is an input, not a change of weights"
+        remedy = "Remove merge and targets, or choose model.adapter.kind=lora."
+        raise RecipeError("model.adapter", rule, None, remedy)
     rank = spec.rank or (RANK if low_rank else PROMPT_VECTORS if spec.kind == "prompt" else None)
     spec = replace(
         spec,
@@ -205,12 +199,9 @@ def _inject(
         try:
             inject_adapter_in_model(config, home)
         except ValueError as error:
-            raise ModelError(
-                type(home).__name__,
-                f"does not support {spec.kind} adapters",
-                str(error),
-                "Use --set model.adapter.kind=lora, or name other model.adapter.targets.",
-            ) from error
+            rule = f"does not support {spec.kind} adapters"
+            remedy = "Use --set model.adapter.kind=lora, or name other model.adapter.targets."
+            raise ModelError(type(home).__name__, rule, str(error), remedy) from error
     return config
 
 
@@ -232,12 +223,8 @@ def _prompt(home: PreTrainedModel, spec: AdapterSpec, task: str | None, seed: in
 
     assert spec.rank is not None
     if task is None or home.config.is_encoder_decoder:
-        raise ModelError(
-            type(home).__name__,
-            "does not support prompt tuning here",
-            spec.kind,
-            "Use --set model.adapter.kind=lora.",
-        )
+        rule = "does not support prompt tuning here"
+        raise ModelError(type(home).__name__, rule, spec.kind, "Use --set model.adapter.kind=lora.")
     vectors = add_prompt(home, spec.rank, seed)
     return PromptTuningConfig(
         task_type=task,

@@ -100,12 +100,9 @@ def check_machine(bits: int) -> None:
             layer = make(64, 64, bias=False, **kwargs).to(_device())
         layer(torch.ones(2, 64, device=_device(), requires_grad=True)).sum().backward()
     except Exception as error:
-        raise MachineError(
-            SETTING,
-            f"cannot be {bits}bit on this machine ({_device()}): bitsandbytes refuses",
-            first_line(error),
-            f"Leave {SETTING} out, or choose {'8bit' if bits == 4 else '4bit'}.",
-        ) from error
+        rule = f"cannot be {bits}bit on this machine ({_device()}): bitsandbytes refuses"
+        remedy = f"Leave {SETTING} out, or choose {'8bit' if bits == 4 else '4bit'}."
+        raise MachineError(SETTING, rule, first_line(error), remedy) from error
 
 
 def prepare_quantized(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
@@ -118,12 +115,8 @@ def prepare_quantized(plain: nn.Module, spec: QuantizeSpec, name: str) -> None:
     """
     layers = list(quantized_layers(plain))
     if not layers:
-        raise ModelError(
-            name,
-            "has no linear layer that can be quantised (convolutions cannot be)",
-            type(plain).__name__,
-            f"Leave {SETTING} out.",
-        )
+        rule = "has no linear layer that can be quantised (convolutions cannot be)"
+        raise ModelError(name, rule, type(plain).__name__, f"Leave {SETTING} out.")
     for _, layer in layers:
         layer.support_avx512bf16_for_cpu = False
     n_quantized = sum(size_of(layer.weight) for _, layer in layers)

@@ -222,12 +222,9 @@ def load_adapted(folder: Path, make: ModelFactory, **settings: object) -> Any:
             keep_fitting_kernels(model)
             adapted: Any = PeftModel.from_pretrained(model, str(folder)).eval()
     except Exception as error:
-        raise ModelError(
-            str(folder),
-            "holds an adapter that cannot be put on its model",
-            first_line(error),
-            "The model that it was trained on must be where adapter_config.json says.",
-        ) from error
+        rule = "holds an adapter that cannot be put on its model"
+        remedy = "The model that it was trained on must be where adapter_config.json says."
+        raise ModelError(str(folder), rule, first_line(error), remedy) from error
     check_adapter(folder, folder / ADAPTER_WEIGHTS, adapted)
     return adapted
 

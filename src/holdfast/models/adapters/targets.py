@@ -80,12 +80,8 @@ def find_targets(module: nn.Module, kind: str, requested: Sequence[str] | None) 
     """
     lists, linear, stacks = _blocks(module)
     if not linear:
-        raise ModelError(
-            type(module).__name__,
-            "has no block of linear layers to adapt",
-            None,
-            "Remove model.adapter for this model.",
-        )
+        rule = "has no block of linear layers to adapt"
+        raise ModelError(type(module).__name__, rule, None, "Remove model.adapter for this model.")
     if requested:
         names = _requested_layers(linear, requested)
     elif kind == "ia3":
@@ -93,12 +89,9 @@ def find_targets(module: nn.Module, kind: str, requested: Sequence[str] | None) 
     else:
         names = linear
     if not names:
-        raise ModelError(
-            type(module).__name__,
-            "has no layer that is known to suit this adapter",
-            kind,
-            f"Name some with {SETTING}, e.g. {linear[0]}.",
-        )
+        rule = "has no layer that is known to suit this adapter"
+        remedy = f"Name some with {SETTING}, e.g. {linear[0]}."
+        raise ModelError(type(module).__name__, rule, kind, remedy)
     inputs = tuple(n for n in names if _feeds_forward(n, linear)) if kind == "ia3" else ()
     return Targets(lists, names, inputs, stacks if not requested and kind != "ia3" else ())
 
@@ -148,11 +141,9 @@ def _requested_layers(linear: Sequence[str], requested: Sequence[str]) -> tuple[
     for name in requested:
         matched = [one for one in linear if _ends(one, (name,))]
         if not matched:
+            rule = "names no linear layer of this model's blocks"
             raise RecipeError(
-                SETTING,
-                "names no linear layer of this model's blocks",
-                name,
-                suggest_name(name, [one.rpartition(".")[2] for one in linear]),
+                SETTING, rule, name, suggest_name(name, [one.rpartition(".")[2] for one in linear])
             )
         layers |= dict.fromkeys(matched)
     return tuple(layers)

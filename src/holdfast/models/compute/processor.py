@@ -207,12 +207,9 @@ def checkpoint_activations(network: Weights, enabled: bool) -> tuple[Decision, .
         return ()
     model: Any = next((m for m in network.modules() if can_checkpoint(m)), None)
     if model is None:
-        raise ModelError(
-            SETTING,
-            "is not supported by this architecture",
-            type(network).__name__,
-            "Remove it, and double train.gradient_accumulation_steps instead.",
-        )
+        rule = "is not supported by this architecture"
+        remedy = "Remove it, and double train.gradient_accumulation_steps instead."
+        raise ModelError(SETTING, rule, type(network).__name__, remedy)
     if getattr(model.config, "use_cache", False):
         # Keys and values kept for generation cannot be computed again block by block.
         model.config.use_cache = False

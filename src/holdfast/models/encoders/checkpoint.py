@@ -96,12 +96,9 @@ def load_saved_tagger(folder: Path) -> SavedClassifier:
 def check_fast(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ``ModelError`` for a tokenizer that taggers cannot use."""
     if not tokenizer.is_fast:
-        raise ModelError(
-            name,
-            "has a tokenizer that does not map tokens to words",
-            type(tokenizer).__name__,
-            "Choose a model with a tokenizer.json.",
-        )
+        rule = "has a tokenizer that does not map tokens to words"
+        remedy = "Choose a model with a tokenizer.json."
+        raise ModelError(name, rule, type(tokenizer).__name__, remedy)
 
 
 def saved_model(

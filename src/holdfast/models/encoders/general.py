@@ -179,12 +179,9 @@ def architecture_of(source: Source, make: Any, config: Any) -> Any:
     table = make._model_mapping
     if type(config) not in table:
         purpose = make.__name__.removeprefix("AutoModelFor")
-        raise ModelError(
-            source.name,
-            f"has an architecture that Transformers has no class for ({purpose})",
-            config.model_type,
-            "Choose another model; for texts e.g. sentence-transformers/all-mpnet-base-v2.",
-        )
+        rule = f"has an architecture that Transformers has no class for ({purpose})"
+        remedy = "Choose another model; for texts e.g. sentence-transformers/all-mpnet-base-v2."
+        raise ModelError(source.name, rule, config.model_type, remedy)
     found = table[type(config)]
     return found[0] if isinstance(found, tuple) else found
 

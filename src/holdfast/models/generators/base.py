@@ -45,12 +45,8 @@ LOGIT_BYTES_AT_ONCE = 64_000_000
 def check_generates(name: str, description: str, example: str) -> None:
     """Raise ``ModelError`` if the embedded model, an encoder, is used as a generative model."""
     if name == EMBEDDED:
-        raise ModelError(
-            "model.name",
-            "is an encoder, which cannot generate text",
-            name,
-            f"Name {description}: --model {example}, or a folder.",
-        )
+        remedy = f"Name {description}: --model {example}, or a folder."
+        raise ModelError("model.name", "is an encoder, which cannot generate text", name, remedy)
 
 
 def pretrained_generator(

@@ -154,12 +154,8 @@ def end_token(tokenizer: PreTrainedTokenizerBase) -> int:
         return int(last)
     end = _first_of(tokenizer.eos_token_id, tokenizer.sep_token_id)
     if end is None:
-        raise ModelError(
-            "tokenizer",
-            "has no token that ends a text, so the model could not learn to stop",
-            None,
-            "Use a tokenizer with an eos_token.",
-        )
+        rule = "has no token that ends a text, so the model could not learn to stop"
+        raise ModelError("tokenizer", rule, None, "Use a tokenizer with an eos_token.")
     return end
 
 
@@ -207,12 +203,9 @@ def _lengths(
     positions = position_limit(config)
     for key, value in (("max_length", requested), ("max_target_length", requested_target)):
         if value is not None and positions is not None and value > positions:
-            raise RecipeError(
-                f"model.{key}",
-                f"must be at most the model's {positions} positions",
-                value,
-                f"Use --set model.{key}={positions}, or a model for longer texts.",
-            )
+            rule = f"must be at most the model's {positions} positions"
+            remedy = f"Use --set model.{key}={positions}, or a model for longer texts."
+            raise RecipeError(f"model.{key}", rule, value, remedy)
     limit = positions or NO_LIMIT
     if requested is not None:
         first = Decision("model.max_length", str(requested), "set in the recipe")

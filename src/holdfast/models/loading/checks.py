@@ -115,12 +115,9 @@ def check_files(name: str, folder: Path, pictures: bool = False) -> None:
     """Refuse a folder whose small files are invalid, before anything reads them. ``pictures``: an
     image model, whose processor scales to the sizes that it names."""
     if (folder / "adapter_config.json").exists() and (folder / "config.json").exists():
-        raise ModelError(
-            name,
-            "holds a model and an adapter_config.json, which would replace the model by another",
-            str(folder),
-            "Remove adapter_config.json, or name the merged model.",
-        )
+        rule = "holds a model and an adapter_config.json, which would replace the model by another"
+        remedy = "Remove adapter_config.json, or name the merged model."
+        raise ModelError(name, rule, str(folder), remedy)
     for file in SMALL_FILES:
         if os.path.lexists(folder / file):
             value = read_object(name, folder / file)
@@ -187,12 +184,8 @@ def _check_parts(label: str, index: Mapping[str, object]) -> None:
     files = set(map(str, named.values())) if isinstance(named, dict) else None
     outside = [file for file in sorted(files or ()) if "/" in file or "\\" in file]
     if files is None or outside:
-        raise ModelError(
-            label,
-            "does not name the weights files of its own folder",
-            named if files is None else outside[0],
-            BROKEN,
-        )
+        rule = "does not name the weights files of its own folder"
+        raise ModelError(label, rule, named if files is None else outside[0], BROKEN)
 
 
 def check_computes(name: str, network: Network, tokenizer: PreTrainedTokenizerBase) -> None:

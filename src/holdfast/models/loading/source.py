@@ -145,12 +145,9 @@ def find_model(
     if name != EMBEDDED:
         check_files(name, folder, pictures=files is not TOKENIZER_FILES)
     if config.get("quantization_config"):
-        raise ModelError(
-            name,
-            "is already quantised, which Holdfast cannot read",
-            config["quantization_config"],
-            "Name its unquantised base model, with --set model.quantize=4bit.",
-        )
+        rule = "is already quantised, which Holdfast cannot read"
+        remedy = "Name its unquantised base model, with --set model.quantize=4bit."
+        raise ModelError(name, rule, config["quantization_config"], remedy)
     allowed = _remote_code(name, folder, config, trust)
     if not _has_any(folder, files):
         raise ModelError(
@@ -341,9 +338,5 @@ def _weights(name: str, folder: Path) -> Literal["safetensors", "pytorch"]:
     found = weights_format(folder)
     if found is not None:
         return found
-    raise ModelError(
-        name,
-        "has no weights that can be read safely",
-        str(folder),
-        "Its folder needs model.safetensors, or pytorch_model.bin.",
-    )
+    remedy = "Its folder needs model.safetensors, or pytorch_model.bin."
+    raise ModelError(name, "has no weights that can be read safely", str(folder), remedy)

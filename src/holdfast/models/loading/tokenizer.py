@@ -65,20 +65,13 @@ def load_tokenizer(source: Source, trust: bool = False, need_pad: bool = True) -
         tokenizer = _as_plain(source, tokenizer)
     forget_limits(tokenizer)
     if need_pad and tokenizer.pad_token_id is None:
-        raise ModelError(
-            source.name,
-            "has a tokenizer without a padding token",
-            None,
-            "Choose an encoder: texts of unlike length cannot share a batch without one.",
-        )
+        remedy = "Choose an encoder: texts of unlike length cannot share a batch without one."
+        raise ModelError(source.name, "has a tokenizer without a padding token", None, remedy)
     n_embeddings = source.config.get("vocab_size", len(tokenizer))
     if not isinstance(n_embeddings, int) or len(tokenizer) > n_embeddings:
-        raise ModelError(
-            source.name,
-            f"has {n_embeddings} word embeddings, fewer than its tokenizer has tokens",
-            len(tokenizer),
-            "The tokenizer belongs to another model.",
-        )
+        rule = f"has {n_embeddings} word embeddings, fewer than its tokenizer has tokens"
+        remedy = "The tokenizer belongs to another model."
+        raise ModelError(source.name, rule, len(tokenizer), remedy)
     return tokenizer
 
 
@@ -100,12 +93,9 @@ def _as_plain(source: Source, tokenizer: PreTrainedTokenizerBase) -> Any:
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
-        raise ModelError(
-            source.name,
-            "has a tokenizer that exists only as custom code",
-            type(tokenizer).__name__,
-            "Choose a model with a tokenizer.json: a saved folder must load without such code.",
-        )
+        rule = "has a tokenizer that exists only as custom code"
+        remedy = "Choose a model with a tokenizer.json: a saved folder must load without such code."
+        raise ModelError(source.name, rule, type(tokenizer).__name__, remedy)
     make: Any = PreTrainedTokenizerFast
     return make(tokenizer_object=backend, **tokenizer.special_tokens_map)
 
@@ -160,12 +150,9 @@ def choose_max_length(
     if requested is not None:
         if MIN_LENGTH <= requested <= positions:
             return requested, Decision(SETTING, str(requested), "set in the recipe")
-        raise RecipeError(
-            SETTING,
-            f"must be between 4 and the model's {positions} positions",
-            requested,
-            f"Use --set {SETTING}={positions} or less, or a model for longer texts.",
-        )
+        rule = f"must be between 4 and the model's {positions} positions"
+        remedy = f"Use --set {SETTING}={positions} or less, or a model for longer texts."
+        raise RecipeError(SETTING, rule, requested, remedy)
     trained, path = None, folder / "sentence_bert_config.json"
     if path.is_file():
         trained = read_object(str(folder), path).get("max_seq_length")
@@ -200,12 +187,9 @@ def stated_limit(limit: object) -> int:
     if limit is None:
         return NO_LIMIT
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= MIN_LENGTH:
-        raise ModelError(
-            "the tokenizer",
-            f"gives a maximum length that is not a number of at least {MIN_LENGTH}",
-            limit,
-            "Correct model_max_length in its tokenizer_config.json.",
-        )
+        rule = f"gives a maximum length that is not a number of at least {MIN_LENGTH}"
+        remedy = "Correct model_max_length in its tokenizer_config.json."
+        raise ModelError("the tokenizer", rule, limit, remedy)
     return NO_LIMIT if limit > NO_LIMIT else int(limit)
 
 

@@ -119,13 +119,11 @@ def load_pretrained(
     unloaded_keys = [*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])]
     absent = sorted(key for key in unloaded_keys if new is None or not new(key))
     if absent:
-        raise ModelError(
-            source.name,
+        rule = (
             f"lacks {len(absent)} of the weights of {description}: they are absent, or of "
-            "another size",
-            absent[0],
-            NOT_DESCRIBED,
+            "another size"
         )
+        raise ModelError(source.name, rule, absent[0], NOT_DESCRIBED)
     check_finite(source.name, plain)
     return plain
 
@@ -210,21 +208,13 @@ def check_tokenizer(
     vocabulary = tokenizer.get_vocab()
     special = {str(token) for token in getattr(tokenizer, "all_special_tokens", ())}
     if not set(vocabulary) - special:
-        raise ModelError(
-            label,
-            "has a tokenizer with an empty vocabulary",
-            len(vocabulary),
-            "A file of the tokenizer is missing or empty; use a complete copy.",
-        )
+        remedy = "A file of the tokenizer is missing or empty; use a complete copy."
+        raise ModelError(label, "has a tokenizer with an empty vocabulary", len(vocabulary), remedy)
     size = getattr(config.get_text_config(), "vocab_size", None)
     highest = max(vocabulary.values())
     if isinstance(size, int) and highest >= size:
-        raise ModelError(
-            label,
-            f"has {size} word embeddings, and its tokenizer gives a token the number {highest}",
-            None,
-            "The tokenizer belongs to another model.",
-        )
+        rule = f"has {size} word embeddings, and its tokenizer gives a token the number {highest}"
+        raise ModelError(label, rule, None, "The tokenizer belongs to another model.")
 
 
 def check_adapter(folder: Path, weights: Path, model: PeftModel) -> None:

@@ -110,12 +110,9 @@ class VisionClassifier(nn.Module):
     @property
     def word_embeddings(self) -> nn.Embedding:
         """An image has none: raises ``RecipeError``."""
-        raise RecipeError(
-            "model.freeze",
-            "names word embeddings, which an image model lacks",
-            "words",
-            f"Layers: {', '.join(layer.name for layer in self.layers())}.",
-        )
+        rule = "names word embeddings, which an image model lacks"
+        remedy = f"Layers: {', '.join(layer.name for layer in self.layers())}."
+        raise RecipeError("model.freeze", rule, "words", remedy)
 
     def save(self, folder: Path, processor: Preprocessor, temperature: float = 1.0) -> None:
         """Write a folder that plain ``AutoModelForImageClassification`` loads, giving these logits

@@ -172,12 +172,8 @@ class Talk:
         options = manner or ChatOptions()
         task = str(open_run(run).get("task"))
         if task not in GENERATIVE_TASKS:
-            raise RecipeError(
-                f"holdfast chat {run}",
-                "needs a generative model",
-                task,
-                f"For predictions, use: holdfast predict {run} -",
-            )
+            remedy = f"For predictions, use: holdfast predict {run} -"
+            raise RecipeError(f"holdfast chat {run}", "needs a generative model", task, remedy)
         folder, recipe = model_of(run), run_recipe(run)
         tuned = _tuned_speaker(task, folder, recipe, run)
         if options.system:

@@ -64,12 +64,9 @@ def refuse_links(run: Path, names: Iterable[str]) -> None:
     and would be shown."""
     for name in names:
         if (run / name).is_symlink():
-            raise RunError(
-                str(run / name),
-                "is a link, and a run must have its own file",
-                None,
-                "Replace the link by the file, or remove it.",
-            )
+            rule = "is a link, and a run must have its own file"
+            remedy = "Replace the link by the file, or remove it."
+            raise RunError(str(run / name), rule, None, remedy)
 
 
 # Bytes before the position that its checksum covers.

@@ -238,12 +238,9 @@ def _train_method(
     training = learn(method, reader, bench.plan(), bench.store(name), partial(on_evaluation, name))
     last = training.evaluations[-1]
     if not np.isfinite(last.valid_loss):
-        raise TrainingError(
-            f"the method {name}",
-            "diverged: its loss is not a number",
-            last.valid_loss,
-            "Lower train.learning_rate.",
-        )
+        rule = "diverged: its loss is not a number"
+        remedy = "Lower train.learning_rate."
+        raise TrainingError(f"the method {name}", rule, last.valid_loss, remedy)
     return training
 
 

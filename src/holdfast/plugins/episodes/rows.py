@@ -270,13 +270,11 @@ def _usable_units(
     test = sorted(set(unit[source_index == 1])) if (source_index == 1).any() else None
     # Only of those that are large enough: rows without a task count as one task each.
     if test is not None and (shared := sorted(set(source_units) & set(test) & large_enough)):
-        raise DataError(
-            f"{by} {shared[0]!r}",
+        rule = (
             f"is in the source's rows and in the test rows, with {len(shared) - 1} "
-            f"more: a test {by} must not be seen in training",
-            None,
-            "Remove it from one of the two.",
+            f"more: a test {by} must not be seen in training"
         )
+        raise DataError(f"{by} {shared[0]!r}", rule, None, "Remove it from one of the two.")
     return [name for name in source_units if name in large_enough], test
 
 

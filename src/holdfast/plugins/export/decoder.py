@@ -235,12 +235,9 @@ def _read_back(model: Any, tokenizer: Any, path: Path, texts: Sequence[str]) -> 
         tick(number, len(TEXTS) + len(texts))
         expected_ids, read_ids = tokenizer(text)["input_ids"], read_tokenizer(text)["input_ids"]
         if expected_ids != read_ids:
-            raise ModelError(
-                path.name,
-                f"tokenises a text differently from the model's tokenizer: {read_ids[:12]}",
-                expected_ids[:12],
-                "Holdfast has no exact form for this tokenizer.",
-            )
+            rule = f"tokenises a text differently from the model's tokenizer: {read_ids[:12]}"
+            remedy = "Holdfast has no exact form for this tokenizer."
+            raise ModelError(path.name, rule, expected_ids[:12], remedy)
         if not expected_ids:
             continue
         ids = torch.tensor(

@@ -130,12 +130,8 @@ def _out_folder(run: Path, to: str, out: Path | None) -> Path:
     refuse_existing(out_folder, "an export")
     absolute = out_folder.absolute()
     if (run / "model").resolve() in (absolute.resolve(), *absolute.resolve().parents):
-        raise RunError(
-            str(out_folder),
-            "is in the model folder of the run, which must stay unchanged",
-            None,
-            "Choose another --out.",
-        )
+        rule = "is in the model folder of the run, which must stay unchanged"
+        raise RunError(str(out_folder), rule, None, "Choose another --out.")
     return out_folder
 
 
@@ -155,12 +151,8 @@ class Hub:
 
     def __init__(self, name: str, api: Any = None) -> None:
         if not REPOSITORY.fullmatch(name) or ".." in name or "--" in name:
-            raise RecipeError(
-                "--push",
-                "is not a valid repository name",
-                name,
-                "Use OWNER/NAME, e.g. ada/reviews.",
-            )
+            rule = "is not a valid repository name"
+            raise RecipeError("--push", rule, name, "Use OWNER/NAME, e.g. ada/reviews.")
         offline = next((v for v in OFFLINE if os.environ.get(v, "").upper() in TRUE_VALUES), None)
         if offline and api is None:
             raise MachineError(
@@ -187,13 +179,11 @@ class Hub:
             return
         files = set(self._api.list_repo_files(name, repo_type=repository_type)) - HUB_FILES
         if files:
-            raise RunError(
-                f"--push {name}",
+            rule = (
                 f"is a {repository_type} on the hub that already has files, and "
-                "Holdfast never overwrites it",
-                sorted(files)[0],
-                "Choose another name.",
+                "Holdfast never overwrites it"
             )
+            raise RunError(f"--push {name}", rule, sorted(files)[0], "Choose another name.")
 
     def push(self, folder: Path, name: str, repository_type: str) -> str:
         """Create a private repository of this ``repository_type`` (``model`` or ``space``), upload
@@ -212,12 +202,9 @@ class Hub:
                 ignore_patterns=[f"{SPACE}/*"],
             )
         except Exception as error:
-            raise MachineError(
-                f"--push {name}",
-                f"the hub refused it: {first_line(error)}",
-                None,
-                f"{folder} is complete; upload it later with: hf upload {name} {folder}",
-            ) from error
+            rule = f"the hub refused it: {first_line(error)}"
+            remedy = f"{folder} is complete; upload it later with: hf upload {name} {folder}"
+            raise MachineError(f"--push {name}", rule, None, remedy) from error
         return str(address)
 
 

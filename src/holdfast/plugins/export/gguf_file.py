@@ -66,12 +66,9 @@ def check_decoder(config: Any) -> str:
     for name, present in unsupported.items():
         if present:
             value = rope.get(name) if name == "rope_type" else getattr(config, name)
-            raise ModelError(
-                f"the model's {name}",
-                f"cannot be written as GGUF here for a {architecture}",
-                value,
-                "Use llama.cpp's own converter: convert_hf_to_gguf.py RUN/model.",
-            )
+            rule = f"cannot be written as GGUF here for a {architecture}"
+            remedy = "Use llama.cpp's own converter: convert_hf_to_gguf.py RUN/model."
+            raise ModelError(f"the model's {name}", rule, value, remedy)
     return DECODERS[architecture]
 
 
@@ -239,12 +236,8 @@ def gguf_tokenizer_of(tokenizer: Any, size: int) -> GgufTokenizer:
     if model["type"] != "BPE":
         raise ModelError("the tokenizer", "is not a BPE tokenizer", model["type"], OTHER_CONVERTER)
     if not model["merges"]:
-        raise ModelError(
-            "the tokenizer",
-            "has no merges, and llama.cpp cannot read a tokenizer without them",
-            0,
-            OTHER_CONVERTER,
-        )
+        rule = "has no merges, and llama.cpp cannot read a tokenizer without them"
+        raise ModelError("the tokenizer", rule, 0, OTHER_CONVERTER)
     is_sentencepiece = bool(model.get("byte_fallback"))
     pre_tokenizer = "default" if is_sentencepiece else _pre_tokenizer_name(backend_json)
     token_of_id = {number: token for token, number in model["vocab"].items()}
@@ -293,12 +286,8 @@ def _pre_tokenizer_name(backend_json: Mapping[str, Any]) -> str:
         pre_tokenizer = PRE_TOKENIZERS.get(str((steps[0].get("pattern") or {}).get("Regex")))
         if pre_tokenizer:
             return pre_tokenizer
-    raise ModelError(
-        "the tokenizer",
-        "splits texts in a way that llama.cpp has no name for",
-        step_types,
-        OTHER_CONVERTER,
-    )
+    rule = "splits texts in a way that llama.cpp has no name for"
+    raise ModelError("the tokenizer", rule, step_types, OTHER_CONVERTER)
 
 
 def _template(chat_template: Any) -> str | None:

@@ -149,19 +149,13 @@ def merge_adapter(model: Any) -> Any:
         return model
     name = str(getattr(active, "peft_type", "adapter")).rpartition(".")[2].lower()
     if active.is_prompt_learning:
-        raise ModelError(
-            "the adapter",
-            "is a learned prompt, which changes no weights and cannot be merged",
-            name,
-            "Train with another adapter, e.g. --set model.adapter.kind=lora.",
-        )
+        rule = "is a learned prompt, which changes no weights and cannot be merged"
+        remedy = "Train with another adapter, e.g. --set model.adapter.kind=lora."
+        raise ModelError("the adapter", rule, name, remedy)
     if any(getattr(p, "quant_state", None) is not None for p in model.parameters()):
-        raise ModelError(
-            "the adapter",
-            "is on quantised weights, which this export does not merge",
-            name,
-            "Train with --set model.adapter.merge=true: the saved model is then a plain one.",
-        )
+        rule = "is on quantised weights, which this export does not merge"
+        remedy = "Train with --set model.adapter.merge=true: the saved model is then a plain one."
+        raise ModelError("the adapter", rule, name, remedy)
     return model.merge_and_unload(safe_merge=True)
 
 

@@ -110,12 +110,9 @@ def run_verdict(path: Path) -> RunVerdict | None:
         raise
     except Exception as error:
         # The user may have changed files of the run: each can fail in its own way.
-        raise RunError(
-            str(folder),
-            f"contains no readable verdict ({type(error).__name__})",
-            None,
-            "Name a series, e.g. --set valid=valid_loss, to diagnose its log like any other.",
-        ) from error
+        rule = f"contains no readable verdict ({type(error).__name__})"
+        remedy = "Name a series, e.g. --set valid=valid_loss, to diagnose its log like any other."
+        raise RunError(str(folder), rule, None, remedy) from error
 
 
 def _read_verdict(folder: Path) -> RunVerdict | None:

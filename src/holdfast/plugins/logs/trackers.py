@@ -64,12 +64,9 @@ def read_mlflow(path: Path) -> Log:
                     cells = line.split()
                     values = [parse_number(cell) for cell in cells]
                     if len(values) < 2 or values[0] is None or values[1] is None:
-                        raise DataError(
-                            f"{file}, line {place + 1}",
-                            "is not `timestamp value step`",
-                            " ".join(cells),
-                            "Give a folder that MLflow wrote.",
-                        )
+                        rule = "is not `timestamp value step`"
+                        remedy = "Give a folder that MLflow wrote."
+                        raise DataError(f"{file}, line {place + 1}", rule, " ".join(cells), remedy)
                     first, last = min(first, values[0]), max(last, values[0])
                     # Early versions wrote no step.
                     yield {"step": values[2] if len(values) > 2 else place, name: values[1]}

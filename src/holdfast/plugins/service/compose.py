@@ -93,12 +93,9 @@ def _token(options: ServeOptions) -> str | None:
         return read_token(options.token_file)
     if is_local(options.host):
         return None
-    raise RecipeError(
-        f"--host {options.host}",
-        "can be reached by other machines, so a token is required",
-        None,
-        f"Add --token-file FILE; create the file with: {MAKE_TOKEN.format('FILE')}",
-    )
+    rule = "can be reached by other machines, so a token is required"
+    remedy = f"Add --token-file FILE; create the file with: {MAKE_TOKEN.format('FILE')}"
+    raise RecipeError(f"--host {options.host}", rule, None, remedy)
 
 
 def _store(run: Path, where: str | None) -> Store | None:

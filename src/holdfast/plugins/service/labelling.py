@@ -425,10 +425,6 @@ def _key(one: StoredRow | Feedback | Claim) -> Key:
 def _checked_name(annotator: str) -> str:
     name = " ".join(annotator.split()) if isinstance(annotator, str) else ""
     if not name or len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise DataError(
-            "the annotator's name",
-            "is missing or invalid",
-            annotator,
-            f"Give 1 to {MAX_NAME_LENGTH} characters.",
-        )
+        remedy = f"Give 1 to {MAX_NAME_LENGTH} characters."
+        raise DataError("the annotator's name", "is missing or invalid", annotator, remedy)
     return name

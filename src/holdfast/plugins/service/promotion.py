@@ -169,12 +169,8 @@ def _places(store: Store) -> list[ServedModel]:
     by_history = sorted(served_models(store).values(), key=lambda one: len(one.before))
     distinct = list({one.model: one for one in by_history}.values())
     if not distinct:
-        raise RecipeError(
-            store.name,
-            "has no server, so there is no model to replace",
-            None,
-            "Start one: holdfast serve RUN --store …",
-        )
+        rule = "has no server, so there is no model to replace"
+        raise RecipeError(store.name, rule, None, "Start one: holdfast serve RUN --store …")
     return distinct
 
 
@@ -192,12 +188,8 @@ def _place(
         matching = matching or [one for one in places if one.model == latest.get("shown")]
     if len(matching or places) == 1:
         return (matching or places)[0]
-    raise RecipeError(
-        store.name,
-        "has servers of several models, and it is not clear which one to replace",
-        None,
-        f"{_names(places)} Name one with --from.",
-    )
+    rule = "has servers of several models, and it is not clear which one to replace"
+    raise RecipeError(store.name, rule, None, f"{_names(places)} Name one with --from.")
 
 
 def _names(places: Sequence[ServedModel]) -> str:
@@ -306,12 +298,9 @@ def _append(store: Store, promotion: Promotion, at: float, *, forced: bool = Fal
     number = store.append(Event(PROMOTION, at, body)).id or 0
     if any(one.since == number for one in served_models(store).values()):
         return replace(promotion, number=number)
-    raise RecipeError(
-        promotion.after,
-        f"was not promoted: another promotion replaced {promotion.before} at the same moment",
-        None,
-        f"{_names(_places(store))} Check that model, and promote again if you still want to.",
-    )
+    rule = f"was not promoted: another promotion replaced {promotion.before} at the same moment"
+    remedy = f"{_names(_places(store))} Check that model, and promote again if you still want to."
+    raise RecipeError(promotion.after, rule, None, remedy)
 
 
 class PromotionFollower:

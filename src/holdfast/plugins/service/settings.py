@@ -107,11 +107,9 @@ def serving(settings: Iterable[str] = ()) -> Serving:
         fault = error.errors()[0]
         key = PREFIX + ".".join(str(step) for step in fault["loc"])
         rule = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        remedy = "Change it, or remove it to use its default."
         raise RecipeError(
-            f"--set {key}",
-            rule[0].lower() + rule[1:],
-            fault.get("input"),
-            "Change it, or remove it to use its default.",
+            f"--set {key}", rule[0].lower() + rule[1:], fault.get("input"), remedy
         ) from None
 
 

@@ -526,12 +526,9 @@ def _require_request(
             >= request_record.at
         )
     if is_deleted:
-        raise DataError(
-            f"the request {request}",
-            f"was deleted and accepts no {record_name}",
-            None,
-            f"Send the request again, and give the {record_name} of the new response.",
-        )
+        rule = f"was deleted and accepts no {record_name}"
+        remedy = f"Send the request again, and give the {record_name} of the new response."
+        raise DataError(f"the request {request}", rule, None, remedy)
     if request_record is not None:
         _add_calls(connection, [request_record])
 

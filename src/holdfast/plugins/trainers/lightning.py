@@ -196,12 +196,9 @@ def _validation_loader(trainer: Any) -> Any:
     loaders = trainer.val_dataloaders
     loaders = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
     if not loaders:
-        raise DataError(
-            "the Lightning Trainer",
-            "has no validation rows, so overfitting cannot be detected",
-            None,
-            "Give it val_dataloaders=…; `torch.utils.data.random_split` splits a data set.",
-        )
+        rule = "has no validation rows, so overfitting cannot be detected"
+        remedy = "Give it val_dataloaders=…; `torch.utils.data.random_split` splits a data set."
+        raise DataError("the Lightning Trainer", rule, None, remedy)
     return loaders
 
 
@@ -231,12 +228,9 @@ def _refuse(trainer: Any, guard: GuardHandle, resumed: bool) -> None:
     if trainer.world_size > 1:
         raise unsupported_setup(f"Lightning, {trainer.world_size} processes")
     if guard.hold_out is not None:
-        raise RecipeError(
-            "Guard(hold_out=…)",
-            "cannot split the loaders of a Lightning Trainer",
-            guard.hold_out,
-            "Give it val_dataloaders=…; `torch.utils.data.random_split` splits a data set.",
-        )
+        rule = "cannot split the loaders of a Lightning Trainer"
+        remedy = "Give it val_dataloaders=…; `torch.utils.data.random_split` splits a data set."
+        raise RecipeError("Guard(hold_out=…)", rule, guard.hold_out, remedy)
     if trainer.global_step and not resumed:
         raise RunError(
             "the Lightning Trainer",

@@ -71,12 +71,9 @@ class EmbeddedRows:
         self.classes = tuple(str(value) for value in self._values)
         unknown_labels = sorted(set(other_labels) - set(self._values.tolist()))
         if unknown_labels or not len(other_labels):
-            raise DataError(
-                "the evaluation rows",
-                "hold no row, or a label that no training row has",
-                unknown_labels or None,
-                "Give evaluation rows of the trained classes.",
-            )
+            rule = "hold no row, or a label that no training row has"
+            remedy = "Give evaluation rows of the trained classes."
+            raise DataError("the evaluation rows", rule, unknown_labels or None, remedy)
         self._other_labels = np.searchsorted(self._values, other_labels)
         self._probe = training_sample(len(labels), len(other_labels), guard.sample_rows, guard.seed)
         self.head = _sklearn_head(self._model)
@@ -110,12 +107,9 @@ def _sklearn_head(model: Any) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     if model.multi_target_strategy is not None:
-        raise DataError(
-            "the SetFit model",
-            "has several labels a row, which the guard cannot measure yet",
-            model.multi_target_strategy,
-            "Train it without the guard's callback.",
-        )
+        rule = "has several labels a row, which the guard cannot measure yet"
+        remedy = "Train it without the guard's callback."
+        raise DataError("the SetFit model", rule, model.multi_target_strategy, remedy)
     head = model.model_head
     usable = is_classifier(head) and hasattr(head, "predict_proba")
     return head if usable else LogisticRegression()

@@ -81,12 +81,9 @@ def read_state(checkpoint: Path, step: int) -> dict[str, Any]:
     except UnusableCheckpoint as error:
         raise RunError(str(path), str(error), None, "Train from the beginning.") from error
     if state["step"] != step:
-        raise RunError(
-            str(path),
-            f"is of step {state['step']}, but the checkpoint is of step {step}",
-            None,
-            "Resume from a checkpoint whose files belong together.",
-        )
+        rule = f"is of step {state['step']}, but the checkpoint is of step {step}"
+        remedy = "Resume from a checkpoint whose files belong together."
+        raise RunError(str(path), rule, None, remedy)
     return state
 
 
@@ -114,12 +111,9 @@ class GuardCallback(FailsafeCallback, TrainerCallback):
             return
         owner = data_owner(calling_trainer(self)[0])
         if owner.eval_dataset is not None:
-            raise RecipeError(
-                "Guard(hold_out=…)",
-                "is for a trainer without evaluation rows, and this one has some",
-                share,
-                "Leave hold_out out, or eval_dataset.",
-            )
+            rule = "is for a trainer without evaluation rows, and this one has some"
+            remedy = "Leave hold_out out, or eval_dataset."
+            raise RecipeError("Guard(hold_out=…)", rule, share, remedy)
         training, held_out = hold_out(owner.train_dataset, share, guard.seed)
         owner.train_dataset, owner.eval_dataset = training, held_out
         held_out_words = (
@@ -316,12 +310,9 @@ def calling_trainer(callback: Any) -> tuple[Any, str | None]:
             folder = names.get("resume_from_checkpoint")
             checkpoint = checkpoint or (folder if isinstance(folder, str) else None)
     if trainer is None:
-        raise RunError(
-            "the guard's callback",
-            "was not called by a transformers.Trainer",
-            None,
-            "Put guard.callback() into callbacks=[…] of a Trainer.",
-        )
+        rule = "was not called by a transformers.Trainer"
+        remedy = "Put guard.callback() into callbacks=[…] of a Trainer."
+        raise RunError("the guard's callback", rule, None, remedy)
     return trainer, checkpoint
 
 
@@ -408,12 +399,8 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
     """Refuse runs that the guard cannot handle correctly."""
     listed = trainer.callback_handler.callbacks
     if sum(isinstance(one, GuardCallback) and one._guard is guard for one in listed) > 1:
-        raise RecipeError(
-            "callbacks=[…]",
-            "has two callbacks of one guard, which would both stop and restore",
-            None,
-            "Give it guard.callback() once.",
-        )
+        rule = "has two callbacks of one guard, which would both stop and restore"
+        raise RecipeError("callbacks=[…]", rule, None, "Give it guard.callback() once.")
     plugin, count = getattr(trainer.accelerator.state, "fsdp_plugin", None), trainer.args.world_size
     is_old = trainer.is_fsdp_enabled and getattr(plugin, "fsdp_version", 1) == 1
     setups = {
@@ -425,19 +412,11 @@ def _refuse(trainer: Any, guard: GuardHandle) -> None:
         if given:
             raise unsupported_setup(setup)
     if trainer.state.is_hyper_param_search:
-        raise RunError(
-            "the guard",
-            "monitors one run, not the trials of a search",
-            None,
-            "Search without its callback, then train with it.",
-        )
+        rule = "monitors one run, not the trials of a search"
+        raise RunError("the guard", rule, None, "Search without its callback, then train with it.")
     if guard.policy != "off" and trainer.args.load_best_model_at_end:
-        raise RecipeError(
-            "load_best_model_at_end",
-            "and the guard would both choose the final weights",
-            True,
-            (
-                "Leave it out: the guard restores the best checkpoint. Or observe: "
-                "Guard(policy='off')."
-            ),
+        rule = "and the guard would both choose the final weights"
+        remedy = (
+            "Leave it out: the guard restores the best checkpoint. Or observe: Guard(policy='off')."
         )
+        raise RecipeError("load_best_model_at_end", rule, True, remedy)

@@ -118,11 +118,8 @@ class WeightCopies:
         live = self._changing()
         unknown = [n for n, t in tensors.items() if n not in live or live[n].shape != t.shape]
         if unknown:
-            raise Defect(
-                "the copy of the best checkpoint",
-                "contains weights that the model does not have",
-                unknown[0],
-            )
+            rule = "contains weights that the model does not have"
+            raise Defect("the copy of the best checkpoint", rule, unknown[0])
         with torch.no_grad():
             for name, tensor in tensors.items():
                 live[name].copy_(tensor)

@@ -96,12 +96,9 @@ def _read_file(where: str, columns: Columns, raw: Raw, source: Raw) -> FeedbackR
             )
     lacking = [name for name in needed if name not in table.column_names]
     if lacking:
-        raise DataError(
-            where,
-            f"has no column {lacking[0]!r}, which the run needs",
-            ", ".join(source.names),
-            f"Give rows with the columns {', '.join(needed)}.",
-        )
+        rule = f"has no column {lacking[0]!r}, which the run needs"
+        remedy = f"Give rows with the columns {', '.join(needed)}."
+        raise DataError(where, rule, ", ".join(source.names), remedy)
     n = table.num_rows
 
     def mask_where(column: str, word: str) -> Bools | None:

@@ -108,12 +108,8 @@ def _refuse_run(finished_run: FinishedRun) -> None:
         rule = f"has the task {task}; update cannot join images"
         raise RunError(run, rule, None, "Put the new images into its data folder, and train again.")
     if not len(finished_run.divided_table("valid")):
-        raise RunError(
-            run,
-            "has no validation rows to compare an update on",
-            None,
-            "Update a run of holdfast train with validation rows.",
-        )
+        remedy = "Update a run of holdfast train with validation rows."
+        raise RunError(run, "has no validation rows to compare an update on", None, remedy)
     if not finished_run.n_test:
         rule = "has no test set, and an update is scored on the test set of its run"
         raise RunError(run, rule, None, "Update a run that has a test set.")
@@ -126,12 +122,9 @@ def refuse_rendered(table: Table, where: str) -> None:
         return
     form = form_of(table)
     if table.columns.label is None and form != "messages":
-        raise DataError(
-            where,
-            f"holds turns, and the run's chats are texts rendered as {form}",
-            None,
-            "Give the corrected chats in a file in the form of the run's.",
-        )
+        rule = f"holds turns, and the run's chats are texts rendered as {form}"
+        remedy = "Give the corrected chats in a file in the form of the run's."
+        raise DataError(where, rule, None, remedy)
 
 
 class _Sources:

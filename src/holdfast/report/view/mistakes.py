@@ -75,12 +75,9 @@ def confusion_matrix(run: RunFiles) -> ConfusionMatrixView | None:
         return None
     known = [row for row in counts if row and all(isinstance(n, int) for n in row)]
     if [len(row) for row in known] != [len(classes)] * len(classes):
-        raise RunError(
-            "result.json: test.confusion",
-            "must have one count for each pair of classes",
-            None,
-            "The file was changed by hand or by another tool. Restore it.",
-        )
+        rule = "must have one count for each pair of classes"
+        remedy = "The file was changed by hand or by another tool. Restore it."
+        raise RunError("result.json: test.confusion", rule, None, remedy)
     drawn, small = len(classes) <= MAX_CLASSES_DRAWN, len(classes) >= COMPACT_FROM
     return ConfusionMatrixView(
         classes=tuple(classes),

@@ -196,15 +196,12 @@ class TextPredictor(SavedModels[TextModel]):
         Raises ``RecipeError`` for a model with a layer over feature columns.
         """
         if isinstance(model, TextWithExtraFeatures):
-            raise RecipeError(
-                "predict.ensemble=soup",
-                (
-                    "cannot average the weights of runs with feature columns: each run "
-                    "has its own layer over them"
-                ),
-                None,
-                "Use predict.ensemble=stack or average.",
+            rule = (
+                "cannot average the weights of runs with feature columns: each run "
+                "has its own layer over them"
             )
+            remedy = "Use predict.ensemble=stack or average."
+            raise RecipeError("predict.ensemble=soup", rule, None, remedy)
         network: Any = model.network
         return network.model
 
@@ -329,12 +326,9 @@ def shared_label_kind(runs: Sequence[Path]) -> str:
     shapes = {_shape(data_part(run)) for run in runs}
     for what, found in (("label type", kinds), ("number of columns, or template,", shapes)):
         if len(found) > 1:
-            raise RecipeError(
-                "several runs",
-                f"can be averaged only where all have the same {what}",
-                sorted(found),
-                "Name runs that were trained in the same way.",
-            )
+            rule = f"can be averaged only where all have the same {what}"
+            remedy = "Name runs that were trained in the same way."
+            raise RecipeError("several runs", rule, sorted(found), remedy)
     return kinds.pop()
 
 

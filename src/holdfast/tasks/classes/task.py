@@ -141,12 +141,8 @@ def refuse(recipe: Recipe) -> None:
     if label_type is not None:
         problems.refuse(recipe, label_type)
     elif recipe.train.huber:
-        raise RecipeError(
-            "train.huber",
-            "does not apply to classes",
-            recipe.train.huber,
-            "Leave it out, or train a regression model: --set data.label_kind=number.",
-        )
+        remedy = "Leave it out, or train a regression model: --set data.label_kind=number."
+        raise RecipeError("train.huber", "does not apply to classes", recipe.train.huber, remedy)
 
 
 def encode_rows(table: Table, loaded: LoadedClassifier, recipe: Recipe) -> EncodedTexts:

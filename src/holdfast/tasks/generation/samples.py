@@ -47,12 +47,9 @@ def text_metric_of(recipe: Recipe) -> TextMetric | None:
     if name is None or (name not in TEXT_METRICS and ".py:" not in name):
         return None
     if not recipe.generate.rows:
-        raise RecipeError(
-            "train.metric",
-            f"{name} is a metric of generated texts, and generate.rows generates none",
-            0,
-            "Raise generate.rows, or choose the checkpoint by loss.",
-        )
+        rule = f"{name} is a metric of generated texts, and generate.rows generates none"
+        remedy = "Raise generate.rows, or choose the checkpoint by loss."
+        raise RecipeError("train.metric", rule, 0, remedy)
     return execution_of(recipe, needed=True) if name == EXECUTION else find_text_metric(name)
 
 
@@ -62,12 +59,9 @@ def execution_of(recipe: Recipe, needed: bool = False) -> TextMetric | None:
     if part.execute is None and part.table is None and not needed:
         return None
     if part.execute is None or part.table is None:
-        raise RecipeError(
-            "generate.execute",
-            "and generate.table belong together: both say how generated code is run",
-            f"{part.execute}, {part.table}",
-            "E.g. --set generate.execute=sql --set generate.table=COLUMN.",
-        )
+        rule = "and generate.table belong together: both say how generated code is run"
+        remedy = "E.g. --set generate.execute=sql --set generate.table=COLUMN."
+        raise RecipeError("generate.execute", rule, f"{part.execute}, {part.table}", remedy)
     metric: TextMetric = load_entry_point(HOOKS, "execution_metric")(
         part.execute,
         seconds=part.code_seconds,

@@ -174,12 +174,9 @@ class PixelTensors:
 
     def _checked(self, values: npt.NDArray[np.generic], position: int) -> npt.NDArray[np.generic]:
         if position and values.shape != self.shape:
-            raise ModelError(
-                "the image processor",
-                "returns images of different sizes",
-                (self.shape, values.shape),
-                "Set do_resize, and height and width in size, in its preprocessor_config.json.",
-            )
+            rule = "returns images of different sizes"
+            remedy = "Set do_resize, and height and width in size, in its preprocessor_config.json."
+            raise ModelError("the image processor", rule, (self.shape, values.shape), remedy)
         return values
 
 

@@ -146,12 +146,8 @@ def refuse(recipe: Recipe, label_type: LabelType) -> None:
         given["train.huber"] = recipe.train.huber
     for key, value in given.items():
         if value:
-            raise RecipeError(
-                key,
-                f"is not available where data.label_kind is {label_type.label_kind}",
-                value,
-                "Leave it out.",
-            )
+            rule = f"is not available where data.label_kind is {label_type.label_kind}"
+            raise RecipeError(key, rule, value, "Leave it out.")
 
 
 def find_metric(name: str) -> Metric:

@@ -40,12 +40,9 @@ def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn], *, answer_
                 add_generation_prompt=answer_next,
             )
     except Exception as error:
-        raise RecipeError(
-            "the chat template",
-            f"refuses a row: {first_line(error)}",
-            [t["role"] for t in turns],
-            "Set another with --set data.template=…, or remove the rows that it refuses.",
-        ) from error
+        rule = f"refuses a row: {first_line(error)}"
+        remedy = "Set another with --set data.template=…, or remove the rows that it refuses."
+        raise RecipeError("the chat template", rule, [t["role"] for t in turns], remedy) from error
     return text
 
 

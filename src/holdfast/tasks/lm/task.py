@@ -68,15 +68,11 @@ def general(read: Read, source: str, data: DataPart, like: Table) -> Table:
     """
     table = load_chats(source, RowOptions(encoding=data.encoding))
     if form_of(table) != "text" and form_of(like) == "text":
-        raise RecipeError(
-            "data.general",
-            (
-                "holds chats, but the run's rows are plain text: the model has no chat "
-                "template for them"
-            ),
-            source,
-            "Use a file of plain text.",
+        rule = (
+            "holds chats, but the run's rows are plain text: the model has no chat "
+            "template for them"
         )
+        raise RecipeError("data.general", rule, source, "Use a file of plain text.")
     return table
 
 
@@ -135,20 +131,15 @@ def _packing(loaded: LoadedCausal, recipe: Recipe) -> tuple[Decision, ...]:
     if not recipe.train.pack:
         return ()
     if recipe.model.adapter.method == "prompt":
-        raise RecipeError(
-            "train.pack",
-            "cannot be used with prompt tuning, whose tokens precede every line",
-            True,
-            "Leave it out, or choose model.adapter.kind=lora.",
-        )
+        rule = "cannot be used with prompt tuning, whose tokens precede every line"
+        remedy = "Leave it out, or choose model.adapter.kind=lora."
+        raise RecipeError("train.pack", rule, True, remedy)
     if not isolates_packed_examples(loaded.network):
-        raise RecipeError(
-            "train.pack",
+        rule = (
             f"cannot be used with {loaded.facts['architecture']}: examples on one "
-            "line would attend to each other",
-            True,
-            "Leave it out.",
+            "line would attend to each other"
         )
+        raise RecipeError("train.pack", rule, True, "Leave it out.")
     because = (
         "set in the recipe; a test on the model shows that an example on a shared line "
         "attends only to itself"
@@ -164,12 +155,8 @@ def encode_rows(table: Table, loaded: LoadedCausal, recipe: Recipe) -> EncodedTo
 def transform_examples(examples: EncodedTokens, loaded: LoadedCausal, rows: Table) -> EncodedTokens:
     """Return the examples; raises ``DataError`` where nothing is left to train on."""
     if len(rows) and not len(examples):
-        raise DataError(
-            rows.source,
-            f"has no row with an answer within {loaded.max_length} tokens",
-            None,
-            "Raise model.max_length.",
-        )
+        rule = f"has no row with an answer within {loaded.max_length} tokens"
+        raise DataError(rows.source, rule, None, "Raise model.max_length.")
     return examples
 
 

@@ -154,12 +154,9 @@ class NumberLabelType:
         values = table.column("value")
         std = float(values.std())
         if not std > 0:
-            raise DataError(
-                table.source,
-                "has the same number in all training rows, so there is nothing to learn",
-                float(values[0]),
-                "Choose another column with --label.",
-            )
+            rule = "has the same number in all training rows, so there is nothing to learn"
+            remedy = "Choose another column with --label."
+            raise DataError(table.source, rule, float(values[0]), remedy)
         return Scale(float(values.mean()), std)
 
     def labels(self, table: Table, scale: Scale) -> npt.NDArray[Any]:

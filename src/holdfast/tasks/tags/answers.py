@@ -297,12 +297,9 @@ def _cell(sentence: object) -> str | None:
     words = sentence.split() if isinstance(sentence, str) else sentence
     tokens = words.tolist() if hasattr(words, "tolist") else words
     if not isinstance(tokens, (list, tuple)):
-        raise DataError(
-            "the list",
-            "must hold a text or a list of words for each sentence",
-            type(sentence).__name__,
-            'Give [["Anna", "lives", "here"], …] or ["Anna lives here", …].',
-        )
+        rule = "must hold a text or a list of words for each sentence"
+        remedy = 'Give [["Anna", "lives", "here"], …] or ["Anna lives here", …].'
+        raise DataError("the list", rule, type(sentence).__name__, remedy)
     return write_json_cell(list(tokens))
 
 

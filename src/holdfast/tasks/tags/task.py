@@ -85,12 +85,9 @@ def read(source: str, data: DataPart, like: Table | None) -> Table:
     """Read the sentences of a source; ``like`` another table, with its columns and tags."""
     columns = like.columns if like is not None else None
     if data.template:
-        raise RecipeError(
-            "data.template",
-            "does not apply to token-classification, which reads words",
-            data.template,
-            "Leave it out. To name the column of words, use --text.",
-        )
+        rule = "does not apply to token-classification, which reads words"
+        remedy = "Leave it out. To name the column of words, use --text."
+        raise RecipeError("data.template", rule, data.template, remedy)
     column_names = {"text": columns.text, "label": columns.label} if columns else {}
     return load_tagged(source, data.row_options(like=like, **column_names))
 
@@ -134,11 +131,9 @@ def find_metric(name: str) -> Metric:
     """Find the metric that ``train.metric`` names: one that every evaluation measures."""
     if name in WATCHED:
         return Metric(name, higher_is_better(name), 0.0, 1.0, lambda outputs, classes: None)
+    rule = "is not a metric of token-classification"
     raise RecipeError(
-        "train.metric",
-        "is not a metric of token-classification",
-        name,
-        suggest_name(name, ["loss", "refined_loss", *WATCHED]),
+        "train.metric", rule, name, suggest_name(name, ["loss", "refined_loss", *WATCHED])
     )
 
 

@@ -126,21 +126,14 @@ def address_of(webhook: str) -> str:
     """
     name = webhook.removeprefix(VARIABLE)
     if name == webhook or not name.isidentifier():
-        raise RecipeError(
-            "alert.webhook",
-            "must name an environment variable, since an address is a secret",
-            None,
-            "Put the address into a variable and write env:NAME, e.g. env:HOLDFAST_WEBHOOK.",
-        )
+        rule = "must name an environment variable, since an address is a secret"
+        remedy = "Put the address into a variable and write env:NAME, e.g. env:HOLDFAST_WEBHOOK."
+        raise RecipeError("alert.webhook", rule, None, remedy)
     address = os.environ.get(name, "")
     fault = _fault(address)
     if fault is not None:
-        raise RecipeError(
-            "alert.webhook",
-            f"the environment variable {name} {fault}",
-            None,
-            f"Set {name} before the run, or leave alert.webhook out.",
-        )
+        remedy = f"Set {name} before the run, or leave alert.webhook out."
+        raise RecipeError("alert.webhook", f"the environment variable {name} {fault}", None, remedy)
     return address
 
 

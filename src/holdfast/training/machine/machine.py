@@ -206,19 +206,13 @@ def _device_decisions() -> tuple[Decision, ...]:
 def _choose_precision(requested: str, float16: bool) -> tuple[str, str]:
     device = device_type()
     if requested == "float16" and not float16:
-        raise MachineError(
-            "train.precision",
-            "is float16, in which activations of T5 overflow",
-            None,
-            "Set bfloat16 or float32 for an encoder-decoder.",
-        )
+        rule = "is float16, in which activations of T5 overflow"
+        remedy = "Set bfloat16 or float32 for an encoder-decoder."
+        raise MachineError("train.precision", rule, None, remedy)
     if requested == "float16" and device != "cuda":
-        raise MachineError(
-            "train.precision",
-            "is float16, which needs an NVIDIA or AMD GPU",
-            device,
-            "Remove the setting: Holdfast then chooses what suits this machine.",
-        )
+        rule = "is float16, which needs an NVIDIA or AMD GPU"
+        remedy = "Remove the setting: Holdfast then chooses what suits this machine."
+        raise MachineError("train.precision", rule, device, remedy)
     if requested != "auto":
         return requested, "set in the recipe"
     fast, because = has_fast_bfloat16(device)

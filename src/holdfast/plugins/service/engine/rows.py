@@ -171,12 +171,9 @@ def _refuse_total_pixels(predictor: Predictor, files: Sequence[Path]) -> None:
         # An image that is too large by itself is refused later, also before decoding.
         sizes = [size for size in map(_pixels, files) if size <= current_limits().pixels]
     if sum(sizes) > MAX_PIXELS:
-        raise DataError(
-            REQUEST,
-            f"contains images of more than {MAX_PIXELS // MILLION} million pixels in total",
-            f"{sum(sizes) // MILLION} million",
-            "Send fewer or smaller images per request.",
-        )
+        rule = f"contains images of more than {MAX_PIXELS // MILLION} million pixels in total"
+        remedy = "Send fewer or smaller images per request."
+        raise DataError(REQUEST, rule, f"{sum(sizes) // MILLION} million", remedy)
 
 
 def _pixels(path: Path) -> int:
