@@ -14,19 +14,13 @@ import pytest
 import torch
 
 from holdfast.augment.image_forms import Redrawing
-from holdfast.augment.registry import (
-    ENRICHMENTS,
-    SettingRule,
-    all_enrichments,
-    check_enrich,
-    count_of,
-    make_all,
-)
+from holdfast.augment.registry import ENRICHMENTS, all_enrichments, check_enrich, count_of, make_all
 from holdfast.augment.source import RowTurn
 from holdfast.augment.text_forms import Rewriting
 from holdfast.augment.texts.word_edits import lost, split
 from holdfast.contract.fit import EncodedSplits
 from holdfast.core.errors import Defect, HoldfastError, MachineError, ModelError, RecipeError
+from holdfast.core.settings import SettingRule
 from holdfast.data.table import TrainSplit, ValidSplit
 from holdfast.fits.augmentation import enrich_plan, row_positions, text_forms
 from holdfast.fits.fit import fit

@@ -18,6 +18,7 @@ from holdfast.core.decisions import record_decisions
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import EVENTS, PLACES, Offers
 from holdfast.core.records import Decision, Finding
+from holdfast.core.settings import SettingRule
 from holdfast.core.updates import Draw, ForwardPass, RowPool
 from holdfast.methods.noise import NoiseHooks
 from holdfast.methods.registry import (
@@ -72,7 +73,7 @@ def test_its_settings_are_frozen_bounded_and_documented(name: str) -> None:
     assert settings.__dataclass_params__.frozen
     assert settings.__doc__
     for one in dataclasses.fields(settings):
-        assert isinstance(str(one.metadata["bounds"]), str), one.name
+        assert isinstance(one.metadata["rule"], SettingRule), one.name
     for key, value in complete_settings(name, {}, KNOWN).items():
         assert value is not None, key
 
@@ -80,13 +81,13 @@ def test_its_settings_are_frozen_bounded_and_documented(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_what_its_bounds_forbid_is_refused_with_the_rule(name: str) -> None:
     for one in dataclasses.fields(METHODS[name].settings):
-        bounds = one.metadata["bounds"]
-        if bounds.words:
+        bounds = one.metadata["rule"]
+        if bounds.choices:
             _refuses(name, one.name, ["no such word", 1, True, None, [1], {}, {"a": 0}])
             continue
         below = bounds.above if bounds.above is not None else (bounds.least or 0) - 1
         wrong = [below, bounds.most * 2, "1", True, None, [1], float("nan")]
-        _refuses(name, one.name, [*wrong, *([1.5] if bounds.whole else [])])
+        _refuses(name, one.name, [*wrong, *([1.5] if bounds.kind == "whole" else [])])
 
 
 def _refuses(name: str, key: str, values: list[Any]) -> None:

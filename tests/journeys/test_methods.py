@@ -16,8 +16,9 @@ import yaml
 from holdfast.core.decisions import decisions_to
 from holdfast.core.errors import Interrupted, RecipeError
 from holdfast.core.records import Decision
+from holdfast.core.settings import setting
 from holdfast.core.updates import ForwardPass
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.pipeline.main import train
 from holdfast.recipe import Recipe, override
 
@@ -89,8 +90,8 @@ def test_a_method_of_one_file_runs_from_a_recipe(
     [
         ("methods.flod=true", "methods", "Did you mean 'flood'"),
         ("methods.flood.levl=1", "methods.flood.levl", "Did you mean 'level'"),
-        ("methods.flood.level=0", "methods.flood.level", "Leave it out"),
-        ("methods.flood.level=word", "methods.flood.level", "Leave it out"),
+        ("methods.flood.level=0", "methods.flood.level", "Remove it"),
+        ("methods.flood.level=word", "methods.flood.level", "Remove it"),
     ],
 )
 def test_what_it_cannot_be_is_refused_before_anything_is_written(

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, setting
+from holdfast.augment.registry import Chances, PictureEnrichment, enrichment
 from holdfast.augment.source import RowTurn, check_train
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.settings import setting
 from holdfast.data.table import TrainSplit
 
 if TYPE_CHECKING:

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, TypeVar, Unpack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 
 from holdfast.core.discovery import Registry, import_modules, suggest_name
 from holdfast.core.errors import ModelError, RecipeError
 from holdfast.core.seeds import derive_seed
+from holdfast.core.settings import checked_settings, make_settings, setting
 from holdfast.core.tasks import IMAGE_TASKS
 
 if TYPE_CHECKING:
@@ -26,73 +27,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S")
 Of = Literal["text", "pictures"]
-MOST = 1_000_000
-# The kinds of settings, and the types of their defaults.
-KINDS: Mapping[str, type[Any]] = {
-    "number": float,
-    "whole": int,
-    "words": str,
-    "several": tuple,
-    "truth": bool,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class SettingRule:
-    """The allowed values of a setting: a ``number`` or an integer (``whole``) above ``above`` (or,
-    if that is ``None``, at least ``least``) and at most ``most``; one text (``words``, one of
-    ``choices`` if given); ``several`` texts; or true or false (``truth``)."""
-
-    kind: str
-    above: float | None = None
-    least: float = 0
-    most: float = MOST
-    choices: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        if self.kind == "truth":
-            return "must be true or false"
-        if self.kind == "several":
-            return "must be a list of texts"
-        if self.kind == "words":
-            among = f", one of {', '.join(self.choices)}" if self.choices else ""
-            return f"must be a text{among}"
-        low = f"above {self.above:g}" if self.above is not None else f"at least {self.least:g}"
-        number = "a whole number" if self.kind == "whole" else "a number"
-        return f"must be {number} {low} and at most {self.most:,g}"
-
-    def hold(self, value: Any) -> bool:
-        """Whether ``value`` is allowed; true and false are not numbers."""
-        if self.kind == "truth":
-            return isinstance(value, bool)
-        if self.kind == "words":
-            known = not self.choices or value in self.choices
-            return isinstance(value, str) and bool(value.strip()) and known
-        if self.kind == "several":
-            listed = isinstance(value, (list, tuple))
-            return listed and all(isinstance(one, str) and one.strip() for one in value)
-        if type(value) not in (int, float):
-            return False
-        low = value > self.above if self.above is not None else value >= self.least
-        return low and value <= self.most and (self.kind == "number" or float(value).is_integer())
-
-
-class RuleFields(TypedDict, total=False):
-    """The fields of ``SettingRule`` that a setting states."""
-
-    above: float
-    least: float
-    most: float
-    choices: tuple[str, ...]
-
-
-def setting(default: Any = MISSING, **bounds: Unpack[RuleFields]) -> Any:
-    """A field of an enrichment, of the kind of its ``default``: a number (float), an integer, a
-    text, a list of texts (tuple), or true or false. A field without a default is a text that must
-    be set."""
-    value_type = str if default is MISSING else type(default)
-    type_name = next(name for name, one in KINDS.items() if one is value_type)
-    return field(default=default, metadata={"rule": SettingRule(type_name, **bounds)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,39 +99,16 @@ def check_enrich(enrich: Mapping[str, object], of: Of | None = None) -> dict[str
             remedy = f"Available for these rows: {', '.join(sorted(others))}."
             rows = "images" if known[name].of == "pictures" else "texts"
             raise RecipeError(f"augment.{name}", f"is only for {rows}", None, remedy)
-        checked[name] = _with_defaults(name, known[name].settings, given)
+        checked[name] = checked_settings(f"augment.{name}", known[name].settings, given, {})
     return checked
-
-
-def _with_defaults(name: str, settings: type[Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    rules = {one.name: one.metadata["rule"] for one in fields(settings)}
-    for key in given:
-        if key not in rules:
-            rule = f"is not a setting of {name}"
-            raise RecipeError(f"augment.{name}.{key}", rule, None, suggest_name(key, list(rules)))
-    found = {}
-    for one in fields(settings):
-        where, rule = f"augment.{name}.{one.name}", rules[one.name]
-        value = given.get(one.name, one.default)
-        if value is MISSING:
-            remedy = f"Set {where}: it {rule}."
-            raise RecipeError(f"augment.{name}", f"needs {one.name}", None, remedy)
-        if not rule.hold(value):
-            raise RecipeError(where, str(rule), value, "Remove it to use the default.")
-        found[one.name] = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def make_all(requested: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The enrichments with these complete settings, ordered by name."""
-    known, enrichments = all_enrichments(), {}
-    for name in sorted(requested):
-        settings = known[name].settings
-        types = {one.name: KINDS[one.metadata["rule"].kind] for one in fields(settings)}
-        enrichments[name] = settings(
-            **{key: types[key](value) for key, value in requested[name].items()}
-        )
-    return enrichments
+    known = all_enrichments()
+    return {
+        name: make_settings(known[name].settings, requested[name]) for name in sorted(requested)
+    }
 
 
 def names_of(one: object, names: Sequence[str]) -> str:

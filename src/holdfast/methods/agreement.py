@@ -13,8 +13,9 @@ import numpy as np
 from holdfast.core.decisions import notify
 from holdfast.core.errors import Defect, RecipeError
 from holdfast.core.records import Decision, Ints
+from holdfast.core.settings import setting
 from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch, logits_of
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.training.task import row_means
 
 if TYPE_CHECKING:
@@ -204,7 +205,7 @@ class KLStart:
 
     weight: float = setting(1.0, above=0, most=1000)
     share: float = setting(0.4, above=0, most=1)
-    over: str = setting("auto", words=OVER)
+    over: str = setting("auto", choices=OVER)
     name: ClassVar[str] = "kl_start"
     compares_rows: ClassVar[bool] = False
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 import numpy as np
 
 from holdfast.core.events import Offer, OfferTrial, Place
+from holdfast.core.settings import setting
 from holdfast.core.wording import percent_phrase
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     import torch
@@ -202,7 +203,7 @@ class SoupMethod:
     weights each, one of which every run holds anyway.
     """
 
-    states: int = setting(5, least=2, most=50, whole=True)
+    states: int = setting(5, least=2, most=50)
 
 
 class SoupState(TypedDict):
@@ -317,8 +318,8 @@ class Wise:
     replaces it.
     """
 
-    points: int = setting(10, least=2, most=100, whole=True)
-    lean: str = setting("lowest", words=LEAN_CHOICES)
+    points: int = setting(10, least=2, most=100)
+    lean: str = setting("lowest", choices=LEAN_CHOICES)
     within: float = setting(0.0, most=10)
 
 

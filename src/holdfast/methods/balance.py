@@ -40,9 +40,10 @@ import numpy as np
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.settings import setting
 from holdfast.core.updates import Draw, ForwardPass, RowPool, batch_of_epoch
 from holdfast.core.wording import percent_phrase, signed
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     import torch
@@ -276,8 +277,8 @@ class Balance:
     for the rows' own; ``by`` and ``target`` as in the module docstring."""
 
     strength: float = setting(1.0, above=0, most=1)
-    by: str = setting("draw", words=BALANCE_MODES)
-    target: str | Mapping[str, float] = setting("drawn", words=TARGETS, shares=True)
+    by: str = setting("draw", choices=BALANCE_MODES)
+    target: str | Mapping[str, float] = setting("drawn", choices=TARGETS, shares=True)
     name: ClassVar[str] = "balance"
     has_epochs: ClassVar[bool] = True
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from holdfast.core.records import Ints
 from holdfast.core.seeds import generator
+from holdfast.core.settings import MOST, setting
 from holdfast.core.updates import Draw, ForwardPass, RowPool
-from holdfast.methods.registry import METHODS, MOST, Method, Parts, RunContext, Stage, setting
+from holdfast.methods.registry import METHODS, Method, Parts, RunContext, Stage
 
 if TYPE_CHECKING:
     import torch
@@ -106,11 +107,11 @@ class Contrast:
     """A stage before the fine-tuning that trains the features, while the head is refitted to them
     at each evaluation. Fewer than four rows do not contain two of two classes."""
 
-    steps: int = setting(50, above=0, whole=True)
-    learning_rate: float = setting(above=0)
-    batch_size: int = setting(least=4, whole=True)
+    steps: int = setting(50, above=0)
+    learning_rate: float = setting(None, above=0)
+    batch_size: int = setting(None, least=4, whole=True)
     temperature: float = setting(0.1, above=0)
-    classes: int = setting(least=1, whole=True)
+    classes: int = setting(None, least=1, whole=True)
 
 
 def _run_defaults(known: RunContext) -> dict[str, Any]:

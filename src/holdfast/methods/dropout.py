@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision
+from holdfast.core.settings import setting
 from holdfast.methods.noise import NoiseHooks
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +25,7 @@ MOST = 0.95
 
 
 def _rate() -> Any:
-    return setting(MODEL_RATE, words=(MODEL_RATE,), or_number=True, most=MOST)
+    return setting(MODEL_RATE, choices=(MODEL_RATE,), or_number=True, most=MOST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.core.settings import setting
+from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.models.compute.prefix import train_mode
 from holdfast.models.layers import reinitialize, restore_initial_head, top_layers
 
@@ -226,7 +227,7 @@ class Reinit:
     ``blocks`` is how many, counted from the top; 0 is only the pooler.
     """
 
-    blocks: int = setting(1, least=0, most=200, whole=True)
+    blocks: int = setting(1, least=0, most=200)
 
 
 def check_reinit(settings: Reinit, network: Network) -> None:

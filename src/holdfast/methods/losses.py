@@ -9,8 +9,9 @@ import numpy as np
 
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.settings import setting
 from holdfast.core.updates import ForwardPass, logits_of
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.training.task import row_means
 
 if TYPE_CHECKING:

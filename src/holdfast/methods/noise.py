@@ -15,7 +15,8 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Place
 from holdfast.core.records import Decision, Finding
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.core.settings import setting
+from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ class HyPe:
     """
 
     scale: float = setting(1e-5, above=0, most=10)
-    noise: str = setting("uniform", words=NOISES)
+    noise: str = setting("uniform", choices=NOISES)
 
     def disturbed(self, states: torch.Tensor) -> Any:
         """The hidden states with noise of the same shape and type added."""
@@ -255,7 +256,7 @@ class WordDropout:
     """
 
     rate: float = setting(0.1, above=0, most=0.95)
-    by: str = setting("auto", words=REPLACEMENTS)
+    by: str = setting("auto", choices=REPLACEMENTS)
 
     def attach(self, network: Network, hidden: TokenReplacement) -> Sequence[Callable[[], None]]:
         """A hook on the word-embedding table."""

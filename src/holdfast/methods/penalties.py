@@ -23,8 +23,9 @@ from holdfast.core.decisions import notify
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener, Place
 from holdfast.core.records import Decision
+from holdfast.core.settings import setting
 from holdfast.core.wording import percent_phrase
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 from holdfast.models.compute.prefix import train_mode
 from holdfast.training.task import device_batch
 
@@ -121,7 +122,7 @@ class L2:
     updates. ``place`` are the penalized weights: ``all`` or ``head``."""
 
     strength: float = setting(0.01, above=0)
-    place: str = setting("all", words=PLACES)
+    place: str = setting("all", choices=PLACES)
 
 
 def _l2_parts(settings: L2) -> Parts:
@@ -260,7 +261,7 @@ class L1:
     ``all``."""
 
     strength: float = setting(0.3, above=0)
-    place: str = setting("head", words=PLACES)
+    place: str = setting("head", choices=PLACES)
 
 
 def _l1_parts(settings: L1) -> Parts:
@@ -287,7 +288,7 @@ class ElasticNet:
 
     strength: float = setting(0.3, above=0)
     ratio: float = setting(0.5, above=0, most=1)
-    place: str = setting("head", words=PLACES)
+    place: str = setting("head", choices=PLACES)
 
 
 def _elastic_net_parts(settings: ElasticNet) -> Parts:
@@ -325,7 +326,7 @@ class EWC:
     """
 
     weight: float = setting(0.01, above=0, most=1e6)
-    rows: int = setting(200, least=1, most=100_000, whole=True)
+    rows: int = setting(200, least=1, most=100_000)
 
 
 def fisher(run: Run, rows: int) -> dict[str, torch.Tensor]:

@@ -8,79 +8,18 @@ frozen values; a listener has a state and is created again for every run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from holdfast.core.discovery import Registry, import_modules, suggest_name
 from holdfast.core.errors import RecipeError
 from holdfast.core.events import Listener
+from holdfast.core.settings import checked_settings, make_settings
 from holdfast.core.updates import BatchSource, LossTerm, Stepper
 
 if TYPE_CHECKING:
     from holdfast.models.base import LoadedModel
     from holdfast.training.task import Examples
-
-MOST = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class SettingBounds:
-    """The valid values of a setting: a number above ``above``, or where that is ``None`` at least
-    ``least`` (0 without one), and at most ``most``; with ``whole`` an integer. With ``words`` one
-    of them, with ``or_number`` also such a number, and with ``shares`` also a table of classes with
-    a number above 0 each."""
-
-    above: float | None = None
-    least: float | None = None
-    most: float = MOST
-    whole: bool = False
-    words: tuple[str, ...] = ()
-    shares: bool = False
-    or_number: bool = False
-
-    def __str__(self) -> str:
-        words = f"must be one of {', '.join(self.words)}"
-        if self.words and not self.or_number:
-            table = " or a table of classes with a share above 0 each" if self.shares else ""
-            return f"{words}{table}"
-        low = f"above {self.above:g}" if self.above is not None else f"at least {self.least or 0:g}"
-        number = "a whole number" if self.whole else "a number"
-        within = f"{number} {low} and at most {self.most:,g}"
-        return f"{words}, or {within}" if self.words else f"must be {within}"
-
-    def hold(self, value: object) -> bool:
-        """Whether ``value`` is valid; booleans are not numbers."""
-        if self.shares and isinstance(value, Mapping):
-            return bool(value) and all(self._is_share(one) for one in value.values())
-        if self.words and (isinstance(value, str) or not self.or_number):
-            return isinstance(value, str) and value in self.words
-        if type(value) not in (int, float):
-            return False
-        number = float(value)  # type: ignore[arg-type]
-        low = number > self.above if self.above is not None else number >= (self.least or 0)
-        return low and number <= self.most and (not self.whole or number.is_integer())
-
-    @staticmethod
-    def _is_share(value: object) -> bool:
-        return type(value) in (int, float) and 0 < value <= MOST  # type: ignore[operator]
-
-
-class BoundsFields(TypedDict, total=False):
-    """The fields of ``SettingBounds`` that a setting states."""
-
-    above: float | None
-    least: float | None
-    most: float
-    whole: bool
-    words: tuple[str, ...]
-    shares: bool
-    or_number: bool
-
-
-def setting(default: float | str | None = None, **bounds: Unpack[BoundsFields]) -> Any:
-    """A field of a method's settings with its ``bounds``; without a ``default`` it is computed from
-    the run (``Method.worked_out``)."""
-    return field(default=default, metadata={"bounds": SettingBounds(**bounds)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,29 +129,13 @@ def check_methods(requested: Mapping[str, object]) -> None:
             rule = "is switched on by a key of its own"
             raise RecipeError(f"methods.{name}", rule, None, f"Set {own_keys[name]}.")
         if isinstance(given, Mapping):
-            _check_settings(f"methods.{name}", methods[name], given)
-
-
-def _check_settings(where: str, method: Method, given: Mapping[str, object]) -> None:
-    bounds = {one.name: one.metadata["bounds"] for one in fields(method.settings)}
-    for key, value in given.items():
-        if key not in bounds:
-            rule = f"is not a setting of {where.rpartition('.')[2]}"
-            remedy = suggest_name(key, list(bounds)) if bounds else "It has none: set it to true."
-            raise RecipeError(f"{where}.{key}", rule, None, remedy)
-        if not bounds[key].hold(value):
-            raise RecipeError(f"{where}.{key}", str(bounds[key]), value, "Leave it out.")
+            checked_settings(f"methods.{name}", methods[name].settings, given, {})
 
 
 def complete_settings(name: str, given: Mapping[str, object], known: RunContext) -> dict[str, Any]:
     """Every setting of a method, in order: as given, computed, or by default; checked."""
     method = all_methods()[name]
-    worked_out = method.worked_out(known)
-    settled = {}
-    for one in fields(method.settings):
-        settled[one.name] = given.get(one.name, worked_out.get(one.name, one.default))
-    _check_settings(f"methods.{name}", method, settled)
-    return settled
+    return checked_settings(f"methods.{name}", method.settings, given, method.worked_out(known))
 
 
 def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
@@ -223,11 +146,7 @@ def parts_of(requested: Mapping[str, Mapping[str, Any]]) -> Parts:
     parts_by_method: dict[str, Parts] = {}
     for name in sorted(requested):
         method = all_methods()[name]
-        whole_settings = {f.name for f in fields(method.settings) if f.metadata["bounds"].whole}
-        settings = {
-            key: int(v) if key in whole_settings else v for key, v in requested[name].items()
-        }
-        parts_by_method[name] = method.parts(method.settings(**settings))
+        parts_by_method[name] = method.parts(make_settings(method.settings, requested[name]))
     for part, does in (("stepper", "computes the gradient"), ("source", "draws the rows")):
         names = [
             name for name, parts in parts_by_method.items() if getattr(parts, part) is not None

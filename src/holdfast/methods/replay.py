@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from holdfast.core.seeds import generator
+from holdfast.core.settings import setting
 from holdfast.core.updates import BatchSource, Draw, RowPool
-from holdfast.methods.registry import METHODS, Method, Parts, setting
+from holdfast.methods.registry import METHODS, Method, Parts
 
 if TYPE_CHECKING:
     from holdfast.training.task import Examples
@@ -37,7 +38,7 @@ class Replay:
     that a model generates itself where none are given."""
 
     share: float = setting(SHARE, above=0, most=10)
-    written: int = setting(400, least=8, most=100_000, whole=True)
+    written: int = setting(400, least=8, most=100_000)
 
     def add_general_rows(self, inner: BatchSource, general: Examples) -> BatchSource:
         return ReplaySource(inner, general, self.share)

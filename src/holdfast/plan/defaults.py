@@ -18,6 +18,7 @@ from holdfast.contract.fit import PreparedData, class_count
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Finding
 from holdfast.core.setting_names import plain_key
+from holdfast.core.settings import MOST
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS
 from holdfast.core.wording import count_phrase
 from holdfast.methods.conflicts import ConflictQuery
@@ -25,7 +26,6 @@ from holdfast.methods.conflicts import useless_settings as useless_pairs
 from holdfast.methods.contrast import MANY_CLASSES
 from holdfast.methods.optimizers import WARMUPS
 from holdfast.methods.registry import (
-    MOST,
     Parts,
     RunContext,
     Stage,

@@ -266,8 +266,7 @@ def _takes_integer(key: str) -> bool:
         if path[0] != "methods" or len(path) != 2 or path[1] not in known:
             return False
         fields = getattr(known[path[1]].settings, "__dataclass_fields__", {})
-        limits = fields[last].metadata.get("bounds") if last in fields else None
-        return bool(limits is not None and limits.whole)
+        return last in fields and fields[last].metadata["rule"].kind == "whole"
     for name in path:
         part = part.model_fields[name].annotation
     return accepted_types(part, last) == {int}

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.augment.pictures.warp import turns, unit, warped
-from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, setting
+from holdfast.augment.registry import Chances, PictureEnrichment, enrichment
+from holdfast.core.settings import setting
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from holdfast.augment.registry import Chances, PictureEnrichment, enrichment, setting
+from holdfast.augment.registry import Chances, PictureEnrichment, enrichment
 from holdfast.core.records import Floats, Ints
 from holdfast.core.seeds import generator
+from holdfast.core.settings import setting
 from holdfast.core.wording import percent_phrase
 
 if TYPE_CHECKING:

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from holdfast.augment.registry import EachText, enrichment, setting
+from holdfast.augment.registry import EachText, enrichment
 from holdfast.augment.terms.lexicon import Axis, TermBlock, built_in, read_lexicon
 from holdfast.augment.texts.word_edits import FUNCTION
 from holdfast.core.errors import RecipeError
+from holdfast.core.settings import setting
 
 # Words that begin with a vowel letter but a consonant sound, and vice versa.
 CONSONANT = re.compile(r"(?:u(?:ni|s|k|g|ti)|eu|one\b|once\b|ewe)", re.I)

@@ -28,10 +28,10 @@ from holdfast.augment.registry import (
     count_of,
     enrichment,
     load_pretrained,
-    setting,
 )
 from holdfast.augment.texts.word_edits import content_places, is_negation, split
 from holdfast.core.errors import MachineError, ModelError, RecipeError
+from holdfast.core.settings import setting
 
 APERTIUM = "apertium:"
 _TRANSLATION = "augment.back_translation"

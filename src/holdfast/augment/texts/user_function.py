@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from holdfast.augment.registry import Row, TextEnrichment, enrichment, setting
+from holdfast.augment.registry import Row, TextEnrichment, enrichment
 from holdfast.core.errors import RecipeError
+from holdfast.core.settings import setting
 
 SETTING = "augment.own"
 Function = Callable[[dict[str, Any], int], Mapping[str, Any]]

@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from holdfast.augment.registry import EachText, count_of, enrichment, setting
+from holdfast.augment.registry import EachText, count_of, enrichment
 from holdfast.augment.texts.wordnet import wordnet
+from holdfast.core.settings import setting
 
 # An apostrophe or hyphen inside belongs to the word: don't, well-known. Tokenized data sets have
 # "do n't", "do n 't" and "it 's".
