@@ -52,7 +52,7 @@ def known_options() -> set[str]:
     from holdfast.cli.options import flatten_options
 
     app = typer.Typer()
-    app.command()(flatten_options(serve.command))
+    app.command()(flatten_options(serve.command, None))
     return {name for one in typer.main.get_command(app).params for name in one.opts}
 
 

@@ -11,7 +11,6 @@ import typer
 
 from holdfast.cli.options import Force, Output, check_known, exit_on_request, set_option
 from holdfast.core.errors import Defect, RunError
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable, shorten
 from holdfast.core.wording import ROW_NUMBERS, SEVERITY_TITLES, count_phrase
 from holdfast.terminal.layout import width, wrap
@@ -95,7 +94,6 @@ def command(rows: AuditRowOptions, work: AuditWork, output: Output) -> None:
     DATA is not changed, and no row leaves this machine (except with --engine ray on a cluster).
     --fix writes a new file.
     """
-    refuse_low_memory("torch")
     from holdfast.data.source import refuse_missing
 
     for name in (rows.data, *(rows.against or ())):

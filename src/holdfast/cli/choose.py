@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import ResultOutput, Seed, Source, TrainingRowOptions, set_option
-from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import entries, wrap
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ def command(
     Prints the scores with confidence intervals; it does not predict the score after fine-tuning.
     The test rows are not used. Only an adapted model is written.
     """
-    refuse_low_memory("torch")
     request = rows.request(source, seed=seed, settings=set_ or [])
     from holdfast.search.choice.adaptation import adaptation_options
     from holdfast.search.choice.models import choose_model

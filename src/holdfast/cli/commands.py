@@ -169,6 +169,7 @@ COMMANDS = {
         "Write a run's report again, or a page of its predictions",
         "holdfast report runs/reviews-1",
         "holdfast report runs/reviews-1 --page predictions.html",
+        imports="numpy",
     ),
     "schema": Entry(
         "holdfast.cli.schema",
@@ -176,6 +177,7 @@ COMMANDS = {
         "holdfast schema",
         "holdfast schema result",
         "holdfast schema audit > audit.schema.json",
+        imports=None,
     ),
     "demo": Entry(
         "holdfast.cli.demo",
@@ -273,7 +275,7 @@ class Commands(Mapping[str, Any]):
         lines = "\n".join(f"  {example}" for example in entry.examples)
         info = typer.models.CommandInfo(
             name=name,
-            callback=flatten_options(importlib.import_module(entry.module).command),
+            callback=flatten_options(importlib.import_module(entry.module).command, entry.imports),
             cls=Command,
             short_help=entry.short,
             epilog=f"\b\nExamples:\n{lines}",

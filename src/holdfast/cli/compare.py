@@ -8,7 +8,6 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import shorten
 from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries
@@ -47,7 +46,6 @@ def command(
 ) -> None:
     """Compare A with B on the same rows: better, equivalent, worse, or how many rows would decide
     it. Rows that either model was trained on are left out and counted."""
-    refuse_low_memory("torch")
     from holdfast.analyses.compare.compare import compare
 
     with output.heard(f"holdfast compare {a} {b}", progress=True) as printer:

@@ -10,7 +10,6 @@ import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
 from holdfast.core.labels import VERDICTS
-from holdfast.core.machine import refuse_low_memory
 
 if TYPE_CHECKING:
     from holdfast.recipe import Recipe
@@ -60,7 +59,6 @@ def command(
 ) -> None:
     """Cross-validate on SOURCE: each row is predicted by a model that was not trained on it. Then
     train the saved model on all rows."""
-    refuse_low_memory("torch")
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
     from holdfast.search.folds.cross_validation import cross_validation_of

@@ -10,7 +10,6 @@ import typer
 
 from holdfast.cli.options import Out, Output
 from holdfast.core.labels import verdict_title
-from holdfast.core.machine import refuse_low_memory
 from holdfast.terminal.layout import wrap
 
 WIDTH = 29
@@ -26,7 +25,6 @@ def command(
     takes as many steps at five times the learning rate without early stopping, and keeps its last
     checkpoint. Both runs are scored on packages from sources that neither was trained on.
     """
-    refuse_low_memory("torch")
     from holdfast.contract.request import TrainingRequest
     from holdfast.recipe import read_recipe
     from holdfast.terminal.summary import summary

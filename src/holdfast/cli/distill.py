@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.options import Helps, Resume, RunOptions, RunOutput
-from holdfast.core.machine import refuse_low_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,6 @@ def command(
     output: RunOutput,
 ) -> None:
     """Train a smaller model (the student) to predict as RUN does, on the run's rows and split."""
-    refuse_low_memory("torch")
     from holdfast.contract.request import TrainingRequest
     from holdfast.contract.run_folder import is_main_process, need_run
 

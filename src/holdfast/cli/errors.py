@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.core.machine import refuse_low_memory
 
 
 def command(
@@ -33,7 +32,6 @@ def command(
     and the hardest rows with the most similar training rows. For a generative model: whether
     fine-tuning improved it, and faults of the generated texts.
     """
-    refuse_low_memory("torch")
     from holdfast.analyses.errors.analysis import errors
     from holdfast.terminal.results.errors import errors_text
 

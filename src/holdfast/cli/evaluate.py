@@ -8,7 +8,6 @@ import typer
 
 from holdfast.cli.options import Output, set_option
 from holdfast.cli.run_input import ENSEMBLE, LIMITS, DataOptions, runs_and_data, split_ensemble
-from holdfast.core.machine import refuse_low_memory
 
 
 def command(
@@ -39,7 +38,6 @@ def command(
     Rows of the run's training and validation sets, and their duplicates, are counted and reported;
     the other rows are also scored separately.
     """
-    refuse_low_memory("torch")
     runs, data = runs_and_data("evaluate", given)
     from holdfast.analyses.evaluation import evaluate
     from holdfast.contract.inference import check_limits

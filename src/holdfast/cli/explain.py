@@ -12,7 +12,6 @@ import typer
 from holdfast.cli.options import Force, Output, set_option
 from holdfast.cli.run_input import LIMITS, TextOptions, check_target, piped_texts, runs_and_data
 from holdfast.core.errors import RecipeError, RunError
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable_json
 from holdfast.terminal.layout import wrap
 
@@ -53,7 +52,6 @@ def command(
     An attribution is shown only if removing words in its order lowers the score faster than
     random orders do.
     """
-    refuse_low_memory("torch")
     if len(given) == 1 and (out, rows, set_ or None, read) == (None, None, None, TextOptions()):
         _show_class_words(Path(given[0]), output)
         return

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.options import JsonOutput
-from holdfast.core.machine import refuse_low_memory
 
 
 def command(
@@ -40,7 +39,6 @@ def command(
     Candidates are found on validation rows and confirmed on test rows. Without options, the stored
     result of the run is shown.
     """
-    refuse_low_memory("torch")
     from holdfast.analyses.fairness.analysis import FairnessRequest, fairness_document
     from holdfast.terminal.results.fairness import fairness_text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from holdfast.cli.options import ResultOutput, Seed, SourceOptions, set_option
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries
 
@@ -24,7 +23,6 @@ def command(
 ) -> None:
     """Find a learning rate for SOURCE with a range test: about a hundred updates at increasing
     learning rates. Nothing is saved."""
-    refuse_low_memory("torch")
     request = rows.request(seed=seed, settings=set_ or [])
     from holdfast.search.rate_range import range_test
 

@@ -20,6 +20,7 @@ import typer
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.labels import VERDICTS, Label, is_requested
+from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
 from holdfast.core.tasks import TASKS
 from holdfast.terminal.colour import coloured
@@ -263,11 +264,14 @@ class Helps(dict[str, str]):
         super().__init__(texts)
 
 
-def flatten_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command as Typer reads it: the fields of its records are its options."""
+def flatten_options(command: Callable[..., None], imports: str | None) -> Callable[..., None]:
+    """The command as Typer reads it: the fields of its records are its options. It is refused where
+    a limit leaves less memory than the library that it ``imports`` needs."""
 
     @functools.wraps(command)
     def called(**given: Any) -> None:
+        if imports is not None:
+            refuse_low_memory(imports)
         command(**_build_arguments(command, given))
 
     parameters = list(_parameters(command, Helps()))

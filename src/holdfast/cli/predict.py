@@ -21,7 +21,6 @@ from holdfast.cli.run_input import (
     split_ensemble,
 )
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_low_memory
 
 if TYPE_CHECKING:
     from holdfast.contract.inference import Data
@@ -77,7 +76,6 @@ def command(
     the run's threshold (holdfast threshold) the prediction is null. Without --out, one JSON object
     per row is printed.
     """
-    refuse_low_memory("torch")
     runs, data = runs_and_data("predict", given)
     ensemble, others = split_ensemble(set_ or [])
     switches, limits = _settings(others)

@@ -9,7 +9,6 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_low_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,6 @@ def command(
 ) -> None:
     """Measure how much RUN memorized its training rows, and what it forgot of the base model's
     abilities. For any other MODEL: whether it memorized the rows of --members."""
-    refuse_low_memory("torch")
     from holdfast.api.commands import probe
     from holdfast.terminal.results.probe import probe_text
 

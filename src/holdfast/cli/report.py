@@ -9,7 +9,6 @@ import typer
 
 from holdfast.cli.options import Output
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_low_memory
 
 
 def command(
@@ -30,7 +29,6 @@ def command(
     """
     if page is None and force:
         raise RecipeError("--force", "needs --page FILE", None, "Leave --force out.")
-    refuse_low_memory("numpy")
     if page is not None:
         from holdfast.analyses.prediction_page import write_page
 

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.core.machine import refuse_low_memory
 
 # The exit code where nothing can be guaranteed and nothing was written.
 NO_PROMISE = 3
@@ -43,7 +42,6 @@ def command(
     Afterwards predict returns null for rows below the threshold. If nothing can be guaranteed, the
     exit code is 3, nothing is written, and the best possible guarantee is printed.
     """
-    refuse_low_memory("torch")
     from holdfast.analyses.threshold.analysis import ThresholdRequest, set_threshold
     from holdfast.runs.threshold import FILE
     from holdfast.terminal.results.threshold import threshold_text

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.cli.options import EndOptions, RunOptions, RunOutput, SourceOptions
-from holdfast.core.machine import refuse_low_memory
 
 if TYPE_CHECKING:
     from holdfast.contract.request import TrainingRequest
@@ -20,7 +19,6 @@ def command(rows: SourceOptions, run: RunOptions, end: EndOptions, output: RunOu
     a guard against overfitting, scores the best checkpoint once on the test rows, and writes a
     report.
     """
-    refuse_low_memory("torch")
     request = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     recipe = request.recipe()
     if end.dry_run:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from holdfast.cli.options import Address, EndOptions, Helps, RunOptions, RunOutput, SourceOptions
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.wording import count_phrase
 from holdfast.terminal.layout import entries
 
@@ -59,7 +58,6 @@ def command(
 ) -> None:
     """Search hyperparameters for SOURCE, keep the chosen model, score it once on the test rows, and
     write a report."""
-    refuse_low_memory("torch")
     given = rows.request(seed=run.seed, settings=run.set_ or [], out=run.out, resume=end.resume)
     from holdfast.search.tune import tune_request
     from holdfast.terminal.summary import summary

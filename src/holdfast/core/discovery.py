@@ -70,10 +70,13 @@ def import_modules(package: str) -> tuple[ModuleType, ...]:
 
 
 class Entry:
-    """A command: the ``module`` that holds its ``command``, its line in the list, and examples."""
+    """A command: the ``module`` that holds its ``command``, its line in the list, and examples;
+    ``imports`` is the largest library that it imports, which needs memory."""
 
-    def __init__(self, module: str, short: str, *examples: str) -> None:
-        self.module, self.short, self.examples = module, short, examples
+    def __init__(
+        self, module: str, short: str, *examples: str, imports: str | None = "torch"
+    ) -> None:
+        self.module, self.short, self.examples, self.imports = module, short, examples, imports
 
 
 @functools.cache

@@ -18,7 +18,6 @@ import typer
 from holdfast.cli.options import Helps, Output
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, HoldfastError, RecipeError
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable, printable_json
 from holdfast.core.shapes import count, record, text
 from holdfast.terminal.layout import width
@@ -82,7 +81,6 @@ def command(
 
     If standard input is not a terminal, each of its lines is a message.
     """
-    refuse_low_memory("torch")
     from holdfast.plugins.chat.talk import ChatOptions, Talk
 
     interactive = sys.stdin.isatty() and not message and not output.as_json

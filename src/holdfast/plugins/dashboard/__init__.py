@@ -10,4 +10,5 @@ DASHBOARD = Entry(
     "holdfast dashboard",
     "holdfast dashboard experiments/ --port 0",
     "holdfast dashboard runs --store service.db",
+    imports="numpy",
 )

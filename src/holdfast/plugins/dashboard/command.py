@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from holdfast.core.machine import refuse_low_memory
-
 
 def command(
     runs: Annotated[
@@ -26,7 +24,6 @@ def command(
 
     Only this machine can open the dashboard. It writes nothing into a run.
     """
-    refuse_low_memory("numpy")
     from holdfast.core.errors import MachineError
     from holdfast.terminal.messages import MessagePrinter
 

@@ -11,7 +11,6 @@ import typer
 from holdfast.cli.options import Output
 from holdfast.cli.run_input import DataOptions
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import shorten
 from holdfast.core.shapes import anything, count, document, list_of, mapping_of, record, text
 from holdfast.core.wording import count_phrase
@@ -68,7 +67,6 @@ def command(
     """Compare the rows of DATA with the validation rows of RUN to detect distribution shift.
     Estimate the model's accuracy on them, with or without labels. Report what changed, and at
     which row the change began."""
-    refuse_low_memory("torch")
     for one in fail_on or ():
         if one not in VERDICTS:
             remedy = f"Use {' or '.join(VERDICTS)}."

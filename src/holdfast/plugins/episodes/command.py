@@ -19,7 +19,6 @@ from holdfast.cli.options import (
     Source,
     Test,
 )
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.wording import signed
 from holdfast.terminal.layout import entries, wrap
@@ -56,7 +55,6 @@ def command(
     """Learn a base model from many small tasks that adapts to a new one in a few steps. Score it on
     tasks that it was not trained on.
     """
-    refuse_low_memory("torch")
     from holdfast.plugins.episodes.api import run_meta
 
     task_settings = [] if task_column is None else [f"meta.task_column={task_column}"]

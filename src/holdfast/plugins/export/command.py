@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import Output
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.shapes import anything, document, optional, text
 from holdfast.core.wording import count_phrase, percent_phrase
 from holdfast.plugins.export.folder import timing_conditions
@@ -69,7 +68,6 @@ def command(
     saved model at several batch sizes and lengths, scored on the validation rows, and timed on this
     machine.
     """
-    refuse_low_memory("torch")
     from holdfast.plugins.export.export import export
 
     with output.heard(f"holdfast export {run} --to {to}", progress=True):

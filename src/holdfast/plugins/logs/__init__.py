@@ -67,4 +67,5 @@ DIAGNOSE = Entry(
     "holdfast diagnose trainer_state.json",
     "holdfast diagnose history.csv --set train=loss --set valid=dev_loss",
     "holdfast diagnose runs/reviews-1 --html diagnosis.html",
+    imports="numpy",
 )

@@ -12,7 +12,6 @@ import typer
 
 from holdfast.cli.options import Force, JsonOutput, Output, set_option
 from holdfast.core.decisions import notify
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.run_shapes import VERDICT
 from holdfast.core.shapes import (
     anything,
@@ -75,7 +74,6 @@ def command(
     """Diagnose a training log: whether the run learned, overfitted or diverged, since when, and
     what to do.
     """
-    refuse_low_memory("numpy")
     from holdfast.plugins.logs.reader import parse_settings, read_verdict
 
     page = None if html is None else _page(html, log, force)

@@ -16,4 +16,5 @@ PROMOTE = Entry(
     "Replace the model in service by another run",
     "holdfast promote runs/reviews-2 --store service.db",
     "holdfast promote runs/reviews-2 --store service.db --undo",
+    imports=None,
 )

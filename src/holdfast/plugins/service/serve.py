@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from holdfast.cli.options import set_option
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.packages import need_packages
 from holdfast.core.printable import printable
 from holdfast.plugins.service.options import ServeOptions
@@ -39,7 +38,6 @@ def command(
     for one in filter(None, (run, given.challenger)):
         need_run(one)
     settings = serving(set_ or [])
-    refuse_low_memory("torch")
     from holdfast.plugins.service.compose import compose
     from holdfast.terminal.messages import MessagePrinter
     from holdfast.terminal.streams import notify

@@ -12,7 +12,6 @@ import typer
 
 from holdfast.cli.options import Helps, RunOutput, Seed, set_option
 from holdfast.core.errors import RecipeError
-from holdfast.core.machine import refuse_low_memory
 from holdfast.core.printable import printable
 from holdfast.core.run_shapes import RESULT_SHAPE
 from holdfast.core.wording import GATE_OUTCOMES
@@ -99,7 +98,6 @@ def command(
     """Train an update of RUN on feedback, and test whether the new model may replace it. The exit
     code is 0 if the gate accepts it, 3 if it is rejected or inconclusive; the run is complete in
     both cases. With --every the schedule goes on whatever the gate decides."""
-    refuse_low_memory("torch")
     from holdfast.plugins.update.options import UpdateOptions
     from holdfast.plugins.update.rounds import MIN_NEW_ROWS, round_schedule
 
