@@ -3,12 +3,11 @@ possible actions, and the rule that selects the best checkpoint."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from holdfast.core.actions import ACTIONS, Continue, HalveBatch
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.core.tasks import IMAGE_TASKS
+from holdfast.core.user_code import import_file, is_class, member_of
 from holdfast.core.wording import count_phrase
 from holdfast.fits.additions import FitAdditions
 from holdfast.methods.closed_form import HeadRefit
@@ -172,17 +172,9 @@ def load_policy(spec: str) -> Policy:
     if spec == ADAPT:
         return Ladder()
     path, _, name = spec.rpartition(".py:")
-    module = _module(Path(path + ".py"), spec)
-    policy_class = getattr(module, name, None)
-    if not isinstance(policy_class, type):
-        known = sorted(
-            k
-            for k, v in vars(module).items()
-            # Classes that the file defines, not those that it imports.
-            if isinstance(v, type) and k[0] != "_" and v.__module__ == module.__name__
-        )
-        remedy = f"It defines: {', '.join(known) or 'none'}."
-        raise RecipeError(SETTING, f"names a class that {path}.py does not define", name, remedy)
+    remedy = "Give the policy as path.py:Class; a relative path starts at the current folder."
+    module = import_file(SETTING, Path(path + ".py"), remedy)
+    policy_class = member_of(SETTING, module, f"{path}.py", name, is_class)
     try:
         policy = policy_class()
     except Exception as error:
@@ -192,26 +184,6 @@ def load_policy(spec: str) -> Policy:
         remedy = "Give it decide(self, sight), which returns what to try, Stop, Continue or None."
         raise RecipeError(SETTING, "is not a policy: it has no method decide(sight)", name, remedy)
     return policy
-
-
-def _module(path: Path, spec: str) -> Any:
-    if not path.is_file():
-        remedy = "Give the policy as path.py:Class; a relative path starts at the current folder."
-        raise RecipeError(SETTING, "names a file that does not exist", str(path), remedy)
-    # Under a separate name and not in ``sys.modules``: a user's file may have the name of a
-    # library.
-    spec_found = importlib.util.spec_from_file_location(f"holdfast_policy_{path.stem}", path)
-    if spec_found is None or spec_found.loader is None:
-        raise RecipeError(SETTING, "names a file that Python cannot import", spec)
-    module = importlib.util.module_from_spec(spec_found)
-    try:
-        spec_found.loader.exec_module(module)
-    except Exception as error:
-        rule = f"names a file that fails on import: {type(error).__name__}: {error}"
-        raise RecipeError(
-            SETTING, rule, spec, "Correct it, or set control.policy=adapt."
-        ) from error
-    return module
 
 
 # 8 updates instead of 40, 100 rows of five sets, one draw each: twice and three times the rate

@@ -11,16 +11,15 @@ For a generative task it takes ``(references, texts, sources)``, three lists of 
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import numbers
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import SupportsFloat
 
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Outputs
+from holdfast.core.user_code import import_file, member_of
 from holdfast.metrics.classes import METRICS, Metric
 from holdfast.metrics.texts import TEXT_METRICS, TextMetric, Texts
 
@@ -66,37 +65,13 @@ def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
     place, _, rest = spec.rpartition(".py:")
     name, _, direction = rest.partition(":")
     path = Path(place + ".py")
-    if not path.is_file():
-        remedy = (
-            "Give the metric as path.py:function; a relative path starts in the current folder."
-        )
-        raise RecipeError(SETTING, "names a file that does not exist", str(path), remedy)
-    module = _import(path, spec)
-    function = getattr(module, name, None)
-    if not callable(function):
-        things = vars(module).items()
-        known = sorted(key for key, thing in things if callable(thing) and key[0] != "_")
-        rule = f"names a function that {path.name} does not define"
-        raise RecipeError(SETTING, rule, name, f"It defines: {', '.join(known) or 'none'}.")
+    remedy = "Give the metric as path.py:function; a relative path starts in the current folder."
+    module = import_file(SETTING, path, remedy)
+    function = member_of(SETTING, module, path.name, name, callable)
     higher = _direction(function, direction, spec)
     low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
     undefined = f"the function {name} gave no finite number"
     return function, name, higher, float(low), float(high), undefined
-
-
-def _import(path: Path, spec: str) -> ModuleType:
-    # Under a unique name and not in ``sys.modules``: a user's file may have the name of a library.
-    found = importlib.util.spec_from_file_location(f"holdfast_metric_{path.stem}", path)
-    if found is None or found.loader is None:
-        raise RecipeError(SETTING, "names a file that Python cannot import", spec)
-    module = importlib.util.module_from_spec(found)
-    try:
-        found.loader.exec_module(module)
-    except Exception as error:
-        rule = f"names a file that fails on import with {type(error).__name__}: {error}"
-        remedy = "Run the file with python by itself to see the line."
-        raise RecipeError(SETTING, rule, str(path), remedy) from error
-    return module
 
 
 def _direction(function: Function, suffix: str, spec: str) -> bool:

@@ -8,7 +8,6 @@ form with the same label. It runs in the training process, with the rights of th
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import importlib
@@ -16,7 +15,7 @@ import importlib.util
 import itertools
 import random
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy as np
 from holdfast.augment.registry import Row, TextEnrichment, enrichment
 from holdfast.core.errors import RecipeError
 from holdfast.core.settings import setting
+from holdfast.core.user_code import import_errors, import_file, member_of
 
 SETTING = "augment.own"
 Function = Callable[[dict[str, Any], int], Mapping[str, Any]]
@@ -44,38 +44,16 @@ def load_function(spec: str) -> Function:
             SETTING, "is not a function", spec, "Write module:function or path.py:function."
         )
     if place.endswith(".py"):
-        path = Path(place)
-        if not path.is_file():
-            remedy = "A relative path starts at the recipe's folder, or at the current folder."
-            raise RecipeError(SETTING, "names a file that does not exist", str(path), remedy)
-        found = importlib.util.spec_from_file_location(f"holdfast_own_{path.stem}", path)
-        if found is None or found.loader is None:
-            raise RecipeError(SETTING, "names a file that Python cannot import", spec)
-        module = importlib.util.module_from_spec(found)
-        with _importing(spec):
-            found.loader.exec_module(module)
+        remedy = "A relative path starts at the recipe's folder, or at the current folder."
+        module = import_file(SETTING, Path(place), remedy)
     else:
         # Like ``python -m``: search the current folder.
         if "" not in sys.path and str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
-        with _importing(spec):
+        with import_errors(SETTING, spec):
             module = importlib.import_module(place)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = sorted(k for k, v in vars(module).items() if callable(v) and k[0] != "_")
-        remedy = f"It defines: {', '.join(known[:20]) or 'none'}."
-        raise RecipeError(SETTING, f"names a function that {place} does not define", name, remedy)
-    return function  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _importing(spec: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        rule = f"names code that fails on import with {type(error).__name__}: {error}"
-        remedy = "Import it in a Python shell to see the line."
-        raise RecipeError(SETTING, rule, spec, remedy) from error
+    function: Function = member_of(SETTING, module, place, name, callable)
+    return function
 
 
 def check_function(function: Function, rows: Sequence[Row], spec: str = "the function") -> None:
