@@ -35,7 +35,7 @@ class LocalModel:
 
 @dataclass(frozen=True, slots=True)
 class SkippedModel:
-    """A model that is on this machine but cannot be used, and why."""
+    """A model that cannot be used, on this machine or for these rows, and why."""
 
     name: str
     because: str

@@ -23,7 +23,7 @@ from holdfast.core.errors import InputError, ModelError, RecipeError
 from holdfast.core.printable import brief_repr
 from holdfast.core.records import Decision, to_json
 from holdfast.core.wording import count_phrase
-from holdfast.models.loading.local import FOLDERS, local_encoders
+from holdfast.models.loading.local import FOLDERS, SkippedModel, local_encoders
 from holdfast.plan.task import resolve_task
 from holdfast.prepare.base_model import WITHOUT_CHOICE
 from holdfast.prepare.rows import load_and_divide
@@ -59,14 +59,6 @@ CALIBRATED = "on no data sets, so no score after fine-tuning is predicted"
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A candidate that cannot be used for these rows, and why."""
-
-    name: str
-    because: str
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """Which model to take: ``chosen``, and ``because`` in a sentence.
 
@@ -87,7 +79,7 @@ class Choice:
     valid: int
     candidates: tuple[ModelCandidate, ...]
     predicted: tuple[Mapping[str, Any], ...]
-    left_out: tuple[LeftOut, ...]
+    left_out: tuple[SkippedModel, ...]
     calibrated: str
     seconds: float
     adapted: AdaptedModel | None = None
@@ -161,7 +153,7 @@ def choose_model(
 
 def _models(
     named: Sequence[str] | None, more: Sequence[str]
-) -> tuple[dict[str, str | None], list[LeftOut]]:
+) -> tuple[dict[str, str | None], list[SkippedModel]]:
     """The candidates with their revisions, and what is on this machine but cannot be used: those
     ``named``, or the encoders on this machine, ``more`` among them."""
     if named is not None:
@@ -176,7 +168,7 @@ def _models(
         f"--models was not given: embedded, model.candidates, {FOLDERS} and the Hugging Face cache"
     )
     notify(Decision("candidates", f"{count} on this machine", because, prominent=True))
-    left_out = [LeftOut(one.name, one.because) for one in skipped]
+    left_out = [*skipped]
     return {one.name: one.revision for one in found}, left_out
 
 
@@ -196,16 +188,16 @@ def _with_inferred_task(recipe: Recipe, names: Iterable[str]) -> Recipe:
 
 def _assess_all(
     rows: ChoiceRows, names: Sequence[str]
-) -> tuple[list[ModelCandidate], list[LeftOut]]:
+) -> tuple[list[ModelCandidate], list[SkippedModel]]:
     """Assess each candidate before fine-tuning."""
     candidates: list[ModelCandidate] = []
-    left_out: list[LeftOut] = []
+    left_out: list[SkippedModel] = []
     for name in names:
         try:
             candidate = assess_candidate(rows, name)
         except InputError as error:
             fault = error.rule if error.what == name else f"{error.what} {error.rule}"
-            left_out.append(LeftOut(name, fault))
+            left_out.append(SkippedModel(name, fault))
             notify(Decision(f"candidate {name}", "left out", str(error), prominent=True))
             continue
         candidates.append(candidate)
@@ -238,7 +230,7 @@ def _fine_tune_best(rows: ChoiceRows, candidates: list[ModelCandidate]) -> list[
 def _make_choice(
     rows: ChoiceRows,
     candidates: Sequence[ModelCandidate],
-    left_out: Sequence[LeftOut],
+    left_out: Sequence[SkippedModel],
     seconds: float,
 ) -> Choice:
     scores = np.stack([one.row_evidence.rows for one in candidates])
