@@ -174,3 +174,32 @@ def test_a_file_without_labels_has_no_labels(
     assert found["harm"] is None
     with pytest.raises(DataError, match="label"):
         door.drift(run, tmp_path / "bare.csv", label="label")
+
+
+@pytest.mark.parametrize(("test", "what"), [("0.3", "test rows"), ("0.1", "validation rows")])
+def test_a_cross_fitted_run_is_not_compared_with_the_confidence_of_its_folds(
+    marked_csv: Path, quick: list[str], clean: Path, tmp_path: Path, test: str, what: str
+) -> None:
+    """Its out-of-fold predictions are those of models that learned half of the rows: every stream
+    of new rows seemed more confident."""
+    from holdfast.pipeline.main import train
+    from holdfast.recipe import Recipe, override
+
+    settings = [f"data.path={marked_csv}", *quick, "train.folds=2", f"data.split.test={test}"]
+    valid = f"data.split.valid={0.5 - float(test)}"
+    run = tmp_path / "run"
+    train(override(Recipe(), [*settings, valid, "data.split.train=0.5"]), run)
+    found = door.drift(run, clean).to_json()
+    assert found["reference"]["what"] == what
+    assert ("confidence" in found["facts"]) is (what == "test rows")
+    assert (found["accuracy"]["estimated"]["value"] is not None) is (what == "test rows")
+    assert ("classes" in found["unwatched"]) is (what == "validation rows")
+    assert found["accuracy"]["before"]["value"] is not None
+    # A reference that an earlier version stored is made again.
+    with np.load(run / "reference.npz") as arrays:
+        old = {name: arrays[name] for name in arrays.files}
+    facts = json.loads(old["facts"].tobytes()) | {"what": "validation rows"}
+    old["facts"] = np.frombuffer(json.dumps(facts, sort_keys=True).encode(), np.uint8)
+    old["number:confidence"] = np.full(facts["n"], 0.3)
+    np.savez_compressed(run / "reference.npz", **old)
+    assert door.drift(run, clean).to_json() == found

@@ -63,7 +63,7 @@ def test_a_gap_and_a_change_are_told_with_interval_and_rows() -> None:
     assert "40 of 100 test rows" in gap
     assert "P(yes) changes by −20.0 points" in change
     lines = document_lines(as_document(block(status="undecided")), 200)
-    assert any("about 900 would suffice" in line for line in lines)
+    assert any("about 900 would decide" in line for line in lines)
 
 
 def test_groups_are_compared_measure_by_measure_under_their_own_names() -> None:

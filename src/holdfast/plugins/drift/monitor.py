@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from holdfast.core.errors import Defect
-from holdfast.plugins.drift.rows import DriftRows, Reference, concatenate_rows
+from holdfast.plugins.drift.rows import UNPREDICTED, DriftRows, Reference, concatenate_rows
 from holdfast.plugins.drift.vectors import (
     MIN_REFERENCE_ROWS,
     VectorWatch,
@@ -101,9 +101,9 @@ class DriftMonitor:
             few = f"{len(reference_rows)} reference rows; at least {MIN_REFERENCE_ROWS} are needed"
             reasons[INPUTS] = "rows have no vectors" if reference_rows.vectors is None else few
         if CLASSES not in self.watches:
-            no_class = reference_rows.answers is None or len(self.reference.classes) < 2
-            few = "too few reference predictions"
-            reasons[CLASSES] = "predictions are not classes" if no_class else few
+            is_class = len(self.reference.classes) > 1
+            few = UNPREDICTED if reference_rows.answers is None else "too few reference predictions"
+            reasons[CLASSES] = few if is_class else "predictions are not classes"
         if NUMBERS not in self.watches:
             reasons[NUMBERS] = "fewer than 20 reference rows have a confidence or a length"
         return reasons

@@ -30,6 +30,7 @@ from holdfast.plugins.drift.accuracy import (
 from holdfast.plugins.drift.monitor import ROWS_BETWEEN_ALARMS, DriftMonitor
 from holdfast.plugins.drift.rows import (
     CONFIDENCE,
+    UNPREDICTED,
     DriftRows,
     DriftWord,
     Reference,
@@ -344,7 +345,8 @@ def unlabelled_accuracy(
         return Estimate(None, why=NOT_CORRECT_OR_WRONG)
     confidence, new_confidence = (one.numbers.get(CONFIDENCE) for one in (reference.rows, new))
     if confidence is None or new_confidence is None:
-        return Estimate(None, why="the predictions have no confidence")
+        unsure = "the predictions have no confidence"
+        return Estimate(None, why=unsure if new_confidence is None else UNPREDICTED)
     weights = support = None
     if comparison is not None:
         support = support_problem(

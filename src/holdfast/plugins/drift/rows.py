@@ -1,7 +1,8 @@
 """Drift data: rows of any task as arrays, their monitored statistics and words, and the reference.
 
-A **reference** holds the model's predictions of rows that it was not trained on, its validation
-rows. It is stored as a file of arrays, so that a server needs only the run's folder.
+A **reference** holds the model's predictions of rows that it was not trained on: its validation
+rows, or the test rows of a cross-fitted run. It is stored as a file of arrays, so that a server
+needs only the run's folder.
 """
 
 from __future__ import annotations
@@ -185,6 +186,7 @@ def unit_vectors(vectors: Any) -> npt.NDArray[np.float64]:
 
 
 CONFIDENCE = "confidence"
+UNPREDICTED = "the reference rows have no predictions by this model"
 
 
 def monitored_statistics(

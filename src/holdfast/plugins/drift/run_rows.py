@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from holdfast.analyses.row_texts import read_texts
 from holdfast.analyses.vectors import predict_with_vectors
+from holdfast.contract.predictions import SplitName
 from holdfast.contract.run_folder import RECIPE
 from holdfast.core.decisions import notify
 from holdfast.core.errors import DataError, MachineError, RunError
@@ -25,6 +26,7 @@ from holdfast.core.seeds import generator
 from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS, TAGGING_TASKS
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.rows import (
+    CONFIDENCE,
     DriftRows,
     Reference,
     from_arrays,
@@ -34,11 +36,13 @@ from holdfast.plugins.drift.rows import (
     unit_vectors,
     word_row_counts,
 )
+from holdfast.plugins.drift.vectors import MIN_REFERENCE_ROWS
 from holdfast.runs.finished_run import FinishedRun
 
 REFERENCE = "reference.npz"
 # Validation rows in a reference; fewer for generative models, whose outputs take longest.
 MAX_ROWS, MAX_GENERATED_ROWS = 1000, 100
+DESCRIPTIONS: Mapping[SplitName, str] = {"valid": "validation rows", "test": "test rows"}
 RESTORE_ROWS = (
     "Put the run's data back where its recipe.yaml says, and run the command again: Holdfast then "
     "stores the reference in the run's folder. Or train again."
@@ -72,7 +76,12 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     """
     path = finished_run.run / REFERENCE
     if path.is_file():
-        return _read_reference(path, finished_run)
+        stored = _read_reference(path, finished_run)
+        # Earlier versions compared this model's confidence with that of the models of the folds.
+        is_of_folds = stored.reference.description == DESCRIPTIONS["valid"]
+        has_confidence = CONFIDENCE in stored.reference.rows.numbers
+        if not (finished_run.out_of_fold and is_of_folds and has_confidence):
+            return stored
     if not finished_run.has("valid"):
         reason = "the version of Holdfast that trained this run stored no validation predictions"
         raise _no_reference_error(
@@ -83,8 +92,8 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     except (RunError, DataError) as error:
         raise _no_reference_error(path, str(error).split("\n")[0], RESTORE_ROWS) from error
     because = (
-        f"computed from {len(reference.reference)} validation rows, read again from the source "
-        f"of {finished_run.run}"
+        f"computed from {len(reference.reference)} {reference.reference.description}, read again "
+        f"from the source of {finished_run.run}"
     )
     stream = io.BytesIO()
     arrays: dict[str, Any] = to_arrays(
@@ -131,9 +140,11 @@ def _model_mark(result: dict[str, Any]) -> str:
 
 
 def _compute_reference(finished_run: FinishedRun) -> RunReference:
-    """Compute the reference from at most ``MAX_ROWS`` validation rows, a fixed sample, read again
+    """Compute the reference from at most ``MAX_ROWS`` rows of its split, a fixed sample, read again
     from the run's source."""
-    predictions = finished_run.predictions_of("valid")
+    split = reference_split(finished_run)
+    was_trained_on = finished_run.out_of_fold and split == "valid"
+    predictions = finished_run.predictions_of(split)
     task, seed = str(finished_run.result["task"]), int(finished_run.result.get("seed") or 0)
     limit = MAX_GENERATED_ROWS if task in GENERATIVE_TASKS else MAX_ROWS
     if len(predictions) > limit:
@@ -145,23 +156,35 @@ def _compute_reference(finished_run: FinishedRun) -> RunReference:
     confidence: Sequence[float | None] = [None] * len(predictions)
     if predictions.confidence is not None:
         confidence = [float(p) if p == p else None for p in predictions.confidence]
-    if finished_run.out_of_fold:
-        because = (
-            "the model was trained on every row, and is more confident of these than of new ones"
-        )
-        notify(Decision("reference vectors", "word vectors only", because))
-    else:
+    if not was_trained_on:
         answers, vectors = predict_with_vectors(finished_run.predictor, table)
         if predicted is None:
             predicted, confidence = answers.predictions, answers.confidence
     predicted = [None] * len(predictions) if predicted is None else predicted
     classes = predicted_classes(task, finished_run.names, predicted)
+    if was_trained_on:
+        because = (
+            "the predictions of these rows are those of the models of the folds; this model was "
+            "trained on them, and is more confident of them than of new rows"
+        )
+        notify(Decision("reference", "words only, no predictions and no confidence", because))
+        predicted = confidence = [None] * len(predictions)
     rows = drift_rows(task, classes, texts, predicted, confidence, vectors)
+    if was_trained_on:
+        rows = replace(rows, answers=None)
     correct = None if predictions.wrong is None else 1.0 - predictions.wrong
-    reference = Reference(rows, classes, correct, word_row_counts(texts or ()), len(predictions))
+    counts, description = word_row_counts(texts or ()), DESCRIPTIONS[split]
+    reference = Reference(rows, classes, correct, counts, len(predictions), description)
     words = None if texts is None else hashed_word_vectors(texts)
     # In the precision that is stored, so that the first use gives the same results as later ones.
     return RunReference(*from_arrays(to_arrays(reference, words, ""))[:2])
+
+
+def reference_split(finished_run: FinishedRun) -> SplitName:
+    """The split of the reference: validation rows; of a cross-fitted run, which learned from them,
+    the test rows, where there are enough for every test."""
+    enough = finished_run.n_test >= MIN_REFERENCE_ROWS
+    return "test" if finished_run.out_of_fold and enough else "valid"
 
 
 def drift_rows(

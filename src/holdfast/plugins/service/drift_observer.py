@@ -475,10 +475,11 @@ def drift_observers(
         because = f"{run} has no {REFERENCE} yet; it is computed after the first request"
         notify(Decision("drift", "monitored from the first request on", because))
     try:
-        rows = (read_result(run).get("valid") or {}).get("n")
+        valid = read_result(run).get("valid") or {}
     except RunError:
-        rows = None
-    if isinstance(rows, int) and rows < MIN_REFERENCE_ROWS:
+        valid = {}
+    rows = valid.get("n")
+    if isinstance(rows, int) and rows < MIN_REFERENCE_ROWS and not valid.get("out_of_fold"):
         because_few = (
             f"the run has {count_phrase(rows, 'validation row')}, and the test of the inputs needs "
             f"{MIN_REFERENCE_ROWS}; predicted classes and confidence are monitored from "
