@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from holdfast.core.errors import DataError, RecipeError
-from holdfast.data.labels.bins import MIN_UNITS_PER_BIN, bin_of, choose_edges, label_set_strata
+from holdfast.data.labels.bins import (
+    MIN_UNITS_PER_BIN,
+    bin_of,
+    choose_edges,
+    join_small_strata,
+    label_set_strata,
+)
 from holdfast.data.labels.texts import load_labelled
 from holdfast.data.options import RowOptions
 from holdfast.data.table import Table
@@ -105,3 +111,11 @@ def test_every_range_and_stratum_has_enough_independent_rows() -> None:
     names, of = label_set_strata(sets, np.arange(len(sets)))
     assert "no label" in names
     assert min(np.bincount(of)) >= MIN_UNITS_PER_BIN
+
+
+def test_a_set_of_near_duplicates_joins_the_largest() -> None:
+    """Its rows were six independent ones by their text, and one by their meaning."""
+    strata = np.array([0] * 8 + [1] * 6 + [2] * 4)
+    units = np.array([*range(8), *[8] * 6, *range(9, 13)])
+    assert join_small_strata(strata, units, 3).tolist() == [0] * 14 + [2] * 4
+    assert join_small_strata(strata, np.arange(18), 3).tolist() == strata.tolist()

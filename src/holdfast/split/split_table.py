@@ -26,6 +26,7 @@ from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.clean import OWN_GROUP, named_groups
+from holdfast.data.labels.bins import join_small_strata
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
@@ -202,6 +203,8 @@ def _assign_rows(
         )
     else:
         strata, strata_names = labels, table.classes
+        if not table.columns.one_class:
+            strata = join_small_strata(strata, units.of_row, len(shares))
         if strategy == STRATIFIED and "source" in table.rows.column_names:
             sources = np.asarray(table.column("source"), dtype=object)[kept_rows]
             strata, strata_names = strata_by_source(

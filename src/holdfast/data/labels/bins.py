@@ -93,6 +93,14 @@ def label_set_strata_like(
     return tuple(like), np.array([at.get(names[place], 0) for place in places], dtype=np.int64)
 
 
+def join_small_strata(strata: Ints, units: Ints, least: int) -> Ints:
+    """The strata [n], of which those of fewer than ``least`` independent ``units`` [n] join the
+    largest. Near-duplicates, which count once, are found after the strata were made."""
+    pairs = np.unique(np.column_stack([strata, units]), axis=0)
+    sizes = np.bincount(pairs[:, 0])
+    return np.where(sizes[strata] < least, sizes.argmax(), strata)
+
+
 def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:
     if not labels:
         return OTHERS
