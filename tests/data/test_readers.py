@@ -31,6 +31,7 @@ def rows(raw: Raw) -> list[dict[str, str]]:
     ("content", "said"),
     [
         ("text,label\na,1\nb,2,3\n", "line 3.*3 cells, but the header names 2"),
+        ("A survey\ntext,label\na,1\n", "line 2.*2 cells, but.* names 1(.|\n)*is a title, remove"),
         ('text,label\n"a\nb",1\nc\n', "line 4.*1 cells, but the header names 2"),
         ('text,label\na,1\n"b,2\nc,3\n', "line 3.*never closes"),
         ('text,label\n"b" c,2\n', "line 2.*after the closing quotation mark"),

@@ -73,6 +73,14 @@ def test_json_is_one_document_as_the_contract_says(diagnose: Any, log: Path) -> 
     assert verdict["remedies"][0]["set"] == ["train.epochs=4"]
 
 
+def test_a_verdict_that_was_named_exits_3(diagnose: Any, log: Path) -> None:
+    done = diagnose(log, "--json", "--fail-on", "overfit")
+    assert (done.code, json.loads(done.out)["verdict"]["label"]) == (3, "overfit")
+    assert "the verdict is overfit (--fail-on), so the exit code is 3" in done.err
+    assert diagnose(log, "--fail-on", "memorizing").code == 0
+    assert diagnose(log, "--fail-on", "overfitted").code == 2
+
+
 def test_stopping_at_the_best_epoch_would_have_saved_the_rest(diagnose: Any, log: Path) -> None:
     """Epochs counted from 0: the best is the fourth of ten."""
     assert json.loads(diagnose(log, "--json").out)["saved"] == {

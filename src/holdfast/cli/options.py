@@ -148,6 +148,16 @@ class RunOptions:
     seed: Seed = None
 
 
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VERDICT",
+        autocompletion=complete_verdicts,
+        help=f"Exit 3 on this verdict; repeatable: {', '.join(VERDICTS)}.",
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class EndOptions:
     """How a run starts and ends. Raises ``RecipeError`` for an unknown verdict."""
@@ -156,14 +166,7 @@ class EndOptions:
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; write nothing.")] = (
         False
     )
-    fail_on: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VERDICT",
-            autocompletion=complete_verdicts,
-            help=f"Exit 3 on this verdict; repeatable: {', '.join(VERDICTS)}.",
-        ),
-    ] = None
+    fail_on: FailOn = None
 
     def __post_init__(self) -> None:
         check_known(self.fail_on or [], "--fail-on", "verdict", VERDICTS)

@@ -206,7 +206,7 @@ GLOSSARY = (
     GlossaryEntry(
         "memorization",
         (r"memoriz(?:ation|ed|es|ing)",),
-        "Learning single training rows instead of patterns that hold for new rows.",
+        "Fitting the training rows almost perfectly, and new rows clearly less well.",
     ),
     GlossaryEntry(
         "micro",

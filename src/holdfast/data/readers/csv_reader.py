@@ -151,13 +151,14 @@ def _cells(
     """The records, each with its characters; one with more or fewer cells is refused."""
     for record in records:
         if len(record) != width:
-            raise DataError(
-                f"{path}, line {rows.line_num}",
-                f"has {len(record)} cells, but the header names {width}",
-                record[-1] if len(record) > width else record[0],
+            rule = f"has {len(record)} cells, but the header names {width}"
+            title = " If the first line is a title, remove it." if width == 1 else ""
+            remedy = (
                 "Put a cell that contains the delimiter in quotation marks, and give every row the "
-                "same number of cells.",
+                f"same number of cells.{title}"
             )
+            cell = record[-1] if len(record) > width else record[0]
+            raise DataError(f"{path}, line {rows.line_num}", rule, cell, remedy)
         yield record, len(record[0]) if width == 1 else sum(map(len, record))
 
 

@@ -71,7 +71,10 @@ def _cells(
         values = list(row[:width]) + [None] * (width - len(row))
         extra = next((value for value in row[width:] if not _is_blank(value)), None)
         if extra is not None:
-            remedy = "Give its column a name in the first row, or delete it."
+            remedy = (
+                "Give its column a name in the first row, or delete it. If the first row is a "
+                "title, remove it: the first row names the columns."
+            )
             raise DataError(where, "has a cell beyond the columns of the header", extra, remedy)
         if not all(map(_is_blank, values)):
             length = sum(len(value) for value in values if isinstance(value, str))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from holdfast.cli.options import Force, JsonOutput, Output, set_option
+from holdfast.cli.options import EndOptions, FailOn, Force, JsonOutput, Output, set_option
 from holdfast.core.decisions import notify
 from holdfast.core.run_shapes import VERDICT
 from holdfast.core.shapes import (
@@ -68,6 +68,7 @@ def command(
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a report to this file.")] = None,
     force: Force = False,
+    fail_on: FailOn = None,
     *,
     output: JsonOutput,
 ) -> None:
@@ -76,6 +77,7 @@ def command(
     """
     from holdfast.plugins.logs.reader import parse_settings, read_verdict
 
+    end = EndOptions(fail_on=fail_on)
     page = None if html is None else _page(html, log, force)
     curves, verdict = read_verdict(log, parse_settings(settings or []))
     result_document = diagnosis_document(curves, verdict)
@@ -93,6 +95,7 @@ def command(
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         typer.echo(format_diagnosis(curves, verdict, min(80, width()), colour))
+    end.leave([verdict.label], "the", quiet=False)
 
 
 def _page(html: Path, log: Path, force: bool) -> OutputFile:

@@ -22,8 +22,8 @@ VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
     "overfit": ("warn", "Overfitting: the validation loss rose, but the training loss did not."),
     "memorizing": (
         "warn",
-        "Memorization: the model learned single training rows instead of patterns that hold "
-        "for new rows.",
+        "Memorization: the model fits its training rows almost perfectly, and new rows clearly "
+        "less well.",
     ),
     "miscalibrated": ("warn", "Miscalibration: the predicted probabilities became overconfident."),
     "diverging": ("bad", "The training diverged."),
