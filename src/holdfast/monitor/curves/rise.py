@@ -133,7 +133,8 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
         fell = f"{_metric(facts)} fell by {-answers:.1f} points, so both the predictions and "
         return "overfit", f"{fell}their probabilities got worse{known}", "both"
     held = answers <= _slack(facts) / facts.unit
-    moved = f"held ({signed(answers)} points)" if held else f"rose by {answers:.1f} points"
+    change = signed((facts.metric_change or 0.0) / facts.unit)
+    moved = f"hardly changed ({change} points)" if held else f"rose by {answers:.1f} points"
     holds = f"{_metric(facts)} {moved}, so only the probabilities got worse"
     words = f"{holds}{known}"
     # The metric held: overfit with a wide gap, overconfident with a narrow one, else by the loss.

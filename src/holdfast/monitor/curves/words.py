@@ -18,7 +18,7 @@ GIVEN_BACK = 0.125
 FEWEST = 4
 SETTLED = 6
 MOST_EVALUATIONS = 10  # times as many as there are: above it none are advised
-RUNNING = "the running training loss (measured with dropout on a moving model)"
+RUNNING = "the running training loss (usually measured with dropout, on a moving model)"
 
 
 def rise_confidence(facts: CurveFacts, shape: CurveShape) -> float:
