@@ -206,7 +206,7 @@ GLOSSARY = (
     GlossaryEntry(
         "memorization",
         (r"memoriz(?:ation|ed|es|ing)",),
-        "Fitting the training rows almost perfectly, and new rows clearly less well.",
+        "Predicting training rows far better than new rows.",
     ),
     GlossaryEntry(
         "micro",

@@ -22,8 +22,7 @@ VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
     "overfit": ("warn", "Overfitting: the validation loss rose, but the training loss did not."),
     "memorizing": (
         "warn",
-        "Memorization: the model fits its training rows almost perfectly, and new rows clearly "
-        "less well.",
+        "Memorization: the model predicts its training rows far better than new rows.",
     ),
     "miscalibrated": ("warn", "Miscalibration: the predicted probabilities became overconfident."),
     "diverging": ("bad", "The training diverged."),
