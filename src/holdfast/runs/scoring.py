@@ -184,6 +184,12 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     late = (*findings_in(training_plan.late_notes), *late_findings(fitted))
     comparison = scored.analysis_blocks.get("verdict", {}).get("test_comparison") or {}
     findings = [*run_start.findings, *to_json(late)]
+
+    def observed(expected: Optimism) -> Estimate:
+        return _observed_optimism(expected, scored.blocks, comparison)
+
+    # The folds of a cross-validation choose the checkpoint by the median of their best steps.
+    observed_optimism = None if "cv" in scored_run.blocks else observed
     return {
         "schema": 1,
         "holdfast": __version__,
@@ -200,7 +206,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
             recipe.control.policy,
             fitted.trained.evaluations,
             fitted.job.advisor,
-            lambda expected: _observed_optimism(expected, scored.blocks, comparison),
+            observed_optimism,
             last_step=fitted.trained.last_step,
             planned_steps=training_plan.plan.steps,
             seed=recipe.seed,
