@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
-import importlib.util
 import itertools
 import random
 import sys

@@ -70,7 +70,7 @@ class RunReference:
 
 
 def load_reference(finished_run: FinishedRun) -> RunReference:
-    """Load the run's reference from its file, or compute it from the validation rows and store it.
+    """Load the run's reference from its file, or compute it from its rows and store it.
 
     Raises ``RunError`` where neither the file nor the rows exist.
     """
