@@ -63,34 +63,13 @@ def cells() -> list[Cell]:
 def run_one(cell: Cell) -> Result | None:
     from scipy.special import softmax
 
-    from holdfast.fits import cross_fitting
-    from holdfast.fits.row_use import learning_rows
     from holdfast.methods.averages import interpolate
-    from holdfast.prepare.rows import load_and_divide
-    from holdfast.recipe import override, read_recipe
-    from holdfast.tasks.classes.encoding import encode
-    from holdfast.training.loop import fit as train
     from holdfast.training.observe import Observer
 
-    parts = rows_of(cell["data"], cell["rows"], cell["seed"])
-    of_folds: list[dict[str, Any]] = []
-
-    def keep_weights(job: Any) -> Any:
-        trained = train(job)
-        of_folds.append(copied(job.network))
-        return trained
-
-    with tempfile.TemporaryDirectory() as place:
-        recipe = read_recipe(write_recipe(parts.whole(), Path(place), cell["seed"], whole=True))
-        divided = load_and_divide(override(recipe, ["train.threads=1"]))
-        learning = learning_rows(divided.recipe, divided)
-        if not learning.folds:
-            return None
-        with mock.patch.object(cross_fitting, "train", keep_weights):
-            fitted = learning.fit()
-        loaded = learning.prepared.loaded
-        assert loaded.max_length is not None
-        test = encode(divided.splits.test.open(), loaded.tokenizer, loaded.max_length)
+    found = run_with_folds(cell)
+    if found is None:
+        return None
+    fitted, of_folds, test = found
     network: Any = fitted.network
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
     own = copied(network)
@@ -116,6 +95,38 @@ def run_one(cell: Cell) -> Result | None:
         name: float((one.argmax(axis=1) == test.labels).mean()) for name, one in answers.items()
     }
     return {**right, "commit": commit()}
+
+
+def run_with_folds(cell: Cell, *settings: str) -> tuple[Any, list[State], Any] | None:
+    """The default's fit on the rows of a cell, the weights of its folds' models and the test rows,
+    encoded; nothing where the rows cannot be divided into folds."""
+    from holdfast.fits import cross_fitting
+    from holdfast.fits.row_use import learning_rows
+    from holdfast.prepare.rows import load_and_divide
+    from holdfast.recipe import override, read_recipe
+    from holdfast.tasks.classes.encoding import encode
+    from holdfast.training.loop import fit as train
+
+    parts = rows_of(cell["data"], cell["rows"], cell["seed"])
+    of_folds: list[State] = []
+
+    def keep_weights(job: Any) -> Any:
+        trained = train(job)
+        of_folds.append(copied(job.network))
+        return trained
+
+    with tempfile.TemporaryDirectory() as place:
+        recipe = read_recipe(write_recipe(parts.whole(), Path(place), cell["seed"], whole=True))
+        divided = load_and_divide(override(recipe, ["train.threads=1", *settings]))
+        learning = learning_rows(divided.recipe, divided)
+        if not learning.folds:
+            return None
+        with mock.patch.object(cross_fitting, "train", keep_weights):
+            fitted = learning.fit()
+        loaded = learning.prepared.loaded
+        assert loaded.max_length is not None
+        test = encode(divided.splits.test.open(), loaded.tokenizer, loaded.max_length)
+    return fitted, of_folds, test
 
 
 def copied(network: Any) -> dict[str, Any]:

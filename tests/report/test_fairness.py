@@ -44,7 +44,11 @@ def block(*measures: str, status: str | None = None) -> dict[str, Any]:
             block(status="changes"),
             "Its predictions change when a text names another group (gender).",
         ),
-        (block(status="undecided"), "No difference is shown on the test rows"),
+        (
+            block(status="undecided"),
+            "No difference is shown on the test rows; tested: groups of rows by country. "
+            "Inconclusive: texts with gender swapped.",
+        ),
         (block(), "No difference is shown on the test rows; tested: groups of rows by country."),
     ],
 )

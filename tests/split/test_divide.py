@@ -97,6 +97,8 @@ def test_copies_fall_on_one_side_whatever_their_labels(make_table: Make, alter: 
     assert checks(splits)["exact_duplicates"].count == 80
     assert checks(splits)["near_duplicates"].count == 80
     assert checks(splits)["near_duplicates"].fixed
+    # Nothing is to be done, so it is no warning, although every row is one.
+    assert checks(splits)["near_duplicates"].severity == "info"
 
 
 def test_moved_rows_are_told_with_their_reason(make_table: Make) -> None:
@@ -284,6 +286,7 @@ def test_with_a_test_table_the_source_divides_82_18_and_loses_its_copies(
     assert checks(splits)["leaks"].fixed
     assert checks(splits)["test_exact_duplicates"].rows == (20, 21)
     assert not checks(splits)["test_exact_duplicates"].fixed
+    assert checks(splits)["test_exact_duplicates"].severity == "warn"
 
 
 def test_source_rows_of_a_group_that_the_test_table_holds_are_dropped(make_table: Make) -> None:

@@ -153,8 +153,10 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
             continue
         exact_duplicates, near_duplicates = duplicate_rows(gathered, name)
         check_prefix, handled, cut_note = "test_", "the test rows are used as they are", ""
+        remedy = "Remove the repeated rows if each text should count once in the score."
         if name == "source":
             check_prefix, handled = "", "duplicates always stay in one split"
+            remedy = "No action needed. splits.parquet notes the rows that moved."
             if gathered.duplicates.cuts:
                 cut_note = ", except those separated by the cut of a long chain (copy_chains)"
         for check, rows, description in (
@@ -177,8 +179,9 @@ def _duplicates(gathered: CombinedRows) -> Iterator[Finding]:
                     gathered.tables[name],
                     rows,
                     f"{int(rows.sum())} rows {description}",
-                    "No action needed. splits.parquet notes the rows that moved.",
+                    remedy,
                     fixed=name == "source",
+                    severity="info" if name == "source" else None,
                 )
 
 

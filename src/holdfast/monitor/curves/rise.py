@@ -15,6 +15,7 @@ from holdfast.monitor.curves.words import (
     GIVEN_BACK,
     MARGIN,
     evaluations_needed,
+    gap_named,
     gap_words,
     noise_finding,
     place,
@@ -48,8 +49,7 @@ def matters(facts: CurveFacts) -> bool:
     valid, series = shape(facts), facts.curves.valid
     if not facts.valid_is_metric or series is None or series.finite.values.min() < 0:
         return counts(valid)
-    point = 0.01 if series.finite.values.max() <= PERCENT_ABOVE else 1.0
-    return counts(valid) and valid.rise > point * _least_points(facts)
+    return counts(valid) and valid.rise > _point(facts) * _least_points(facts)
 
 
 def _least_points(facts: CurveFacts) -> float:
@@ -66,10 +66,7 @@ def risen(facts: CurveFacts) -> Verdict | None:
     if not matters(facts) or not valid.beyond_doubt:
         return None
     change = facts.train_change
-    rise_words = (
-        f"{smoothed_name(facts)} is {rise_phrase(valid.rise, valid.floor)} above its lowest value "
-        f"(at {place(facts, facts.best)})"
-    )
+    rise_words = _rise_words(facts)
     confidence = rise_confidence(facts, valid)
     if change is not None and change > MARGIN and facts.train and facts.train.beyond_doubt:
         return verdict(
@@ -94,6 +91,8 @@ def risen(facts: CurveFacts) -> Verdict | None:
         meanwhile = f"{train_name(facts)} {moved}"
     label, words, worse = _harm(facts)
     because = f"{rise_words}, while {meanwhile}; {words}"
+    if facts.valid_is_metric and change is None:
+        because = rise_words + gap_named(facts)
     if label == "inconclusive":
         return replace(verdict(facts, label, because, 0.0, finding="unknown gap"), harm=worse)
     cause, finding = TOO_LONG, "rise"
@@ -103,6 +102,24 @@ def risen(facts: CurveFacts) -> Verdict | None:
         facts, label, because, confidence, since=valid.since, cause=cause, finding=finding
     )
     return replace(rise_verdict, harm=worse)
+
+
+def _rise_words(facts: CurveFacts) -> str:
+    """How far the validation series is from its best value, and where that was."""
+    valid, best = shape(facts), place(facts, facts.best)
+    if not facts.valid_is_metric:
+        rise = rise_phrase(valid.rise, valid.floor)
+        return f"{smoothed_name(facts)} is {rise} above its lowest value (at {best})"
+    fall = f"{valid.rise:.3g}"
+    if facts.metric_is_share:
+        fall = f"{valid.rise / _point(facts):.1f} points"
+    return f"{smoothed_name(facts, plain=True)} is {fall} below its highest value (at {best})"
+
+
+def _point(facts: CurveFacts) -> float:
+    """One point of the metric that stands in for the loss, as it is logged."""
+    assert facts.curves.valid is not None
+    return 0.01 if facts.curves.valid.finite.values.max() <= PERCENT_ABOVE else 1.0
 
 
 def _both(facts: CurveFacts) -> bool:

@@ -42,10 +42,12 @@ def rise_phrase(amount: float, level: float, digits: int = 0) -> str:
     return percent_phrase(amount / level, digits) if level > 0 else f"{amount:.3g}"
 
 
-def smoothed_name(facts: CurveFacts) -> str:
-    """The same, with a word that the figures of a sentence are of its running median."""
+def smoothed_name(facts: CurveFacts, *, plain: bool = False) -> str:
+    """The same, with a word that the figures of a sentence are of its running median; ``plain``
+    is the name in the log."""
     smoothed = facts.valid is not None and facts.valid.window > 1
-    return f"{valid_name(facts)}, smoothed," if smoothed else valid_name(facts)
+    name = facts.curves.valid.name if plain and facts.curves.valid else valid_name(facts)
+    return f"{name}, smoothed," if smoothed else name
 
 
 def train_name(facts: CurveFacts) -> str:
