@@ -177,9 +177,8 @@ CLAIM = Claim(
             },
         )(lines)
     ],
-    "The true gain is itself estimated from six draws: of the same 400 rows, of texts of other "
-    "rows. A class with fewer than five of the drawn rows (for the true gain, of the first 100) is "
-    "left out.",
+    "The true gain is itself estimated, from six draws of rows. A class with fewer than five of "
+    "the drawn rows (for the true gain, of the first 100) is left out.",
 )
 
 

@@ -134,7 +134,7 @@ def finding(lines: Lines) -> str:
 
 def rows_of_readme(lines: Lines) -> list[ReadmeRow]:
     what = "False alarms: simulated runs without overfitting that are called overfit or memorizing "
-    what += "(most are called inconclusive)"
+    what += "(most runs are inconclusive)"
     return [(what, share(*counts(lines, "named", "runs"), long=True), "")]
 
 

@@ -441,8 +441,8 @@ def test_no_finite_validation_value_is_said() -> None:
 
 
 def test_a_running_training_loss_is_named_as_such_and_a_clean_one_is_not() -> None:
-    assert "moving model" in judge_curves(curves(FALL, TURN)).because
-    assert "moving model" not in judge_curves(curves(FALL, TURN, clean=True)).because
+    assert "while the model changes" in judge_curves(curves(FALL, TURN)).because
+    assert "while the model changes" not in judge_curves(curves(FALL, TURN, clean=True)).because
 
 
 @pytest.mark.parametrize(("label", "train", "valid"), TABLE)

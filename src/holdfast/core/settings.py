@@ -26,8 +26,8 @@ KINDS: Mapping[str, type[Any]] = {
 class SettingRule:
     """The allowed values of a setting: a ``number`` or an integer (``whole``) above ``above`` (or,
     if that is ``None``, at least ``least``) and at most ``most``; one text (``words``, one of
-    ``choices`` if given), with ``or_number`` also such a number, with ``shares`` also a table of
-    classes with a number above 0 each; ``several`` texts; or true or false (``truth``)."""
+    ``choices`` if given), or with ``or_number`` such a number, or with ``shares`` a number above 0
+    for each class; ``several`` texts; or true or false (``truth``)."""
 
     kind: str
     above: float | None = None
@@ -47,8 +47,9 @@ class SettingRule:
         within = f"{number} {low} and at most {self.most:,g}"
         if self.kind != "words":
             return f"must be {within}"
-        words = f"must be one of {', '.join(self.choices)}" if self.choices else "must be a text"
-        table = " or a table of classes with a share above 0 each" if self.shares else ""
+        one_of = "one of " if len(self.choices) > 1 else ""
+        words = f"must be {one_of}{', '.join(self.choices)}" if self.choices else "must be a text"
+        table = ", or a number above 0 for each class" if self.shares else ""
         return f"{words}{table}{f', or {within}' if self.or_number else ''}"
 
     def hold(self, value: Any) -> bool:
@@ -95,8 +96,8 @@ def setting(default: Any = MISSING, *, whole: bool = False, **bounds: Unpack[Rul
 def checked_settings(
     where: str, settings: type[Any], given: Mapping[str, Any], computed: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Every setting of the dataclass ``settings``, in order: as ``given``, ``computed``, or by
-    default (``None`` for one that is computed from the run, where it was not); as plain values.
+    """Every setting of the dataclass ``settings``, in order, as plain values: as ``given``,
+    else ``computed``, else by default (``None`` for one that the run has yet to compute).
 
     Raises ``RecipeError`` for a setting that is unknown, out of bounds or missing.
     """

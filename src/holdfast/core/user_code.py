@@ -43,8 +43,8 @@ def import_errors(setting: str, name: str) -> Iterator[None]:
 def member_of(
     setting: str, module: ModuleType, place: str, name: str, fits: Callable[[Any], bool]
 ) -> Any:
-    """The function or class ``name`` of a ``module`` from ``place``, which ``fits``. Raises
-    ``RecipeError`` with the names of those that the module itself defines."""
+    """The function or class ``name`` of a ``module`` from ``place``. Raises ``RecipeError`` if it
+    does not fit (``fits``), with the names of those in the module that do."""
     member = getattr(module, name, None)
     if fits(member):
         return member

@@ -101,7 +101,7 @@ class Prior:
 SENTENCES = Prior(
     0.04,
     0.05,
-    "on other data sets, a linear probe was 4 accuracy points better with all-mpnet-base-v2",
+    "on other data sets, all-mpnet-base-v2 beat MiniLM by 4 accuracy points (linear probe)",
 )
 UNKNOWN = Prior(0.0, 0.1, "no results for such a model on other data sets")
 
@@ -500,8 +500,8 @@ def _embedded_alone(task: str | None, on_hub: Sequence[HubModel]) -> Decision:
     if on_hub:
         best = max(on_hub, key=lambda one: one.score)
         because += (
-            f" (--download adds {best.name}: {best.millions} M parameters, {best.licence}, not "
-            "measured)"
+            f" (--download adds {best.name}, not measured: {best.millions} M parameters, "
+            f"{best.licence})"
         )
     return Decision("base model", EMBEDDED, because, prominent=True)
 

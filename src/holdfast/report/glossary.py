@@ -206,7 +206,7 @@ GLOSSARY = (
     GlossaryEntry(
         "memorization",
         (r"memoriz(?:ation|ed|es|ing)",),
-        "Predicting training rows far better than new rows.",
+        "Predicting training rows better than new rows.",
     ),
     GlossaryEntry(
         "micro",

@@ -188,7 +188,7 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     def observed(expected: Optimism) -> Estimate:
         return _observed_optimism(expected, scored.blocks, comparison)
 
-    # The folds of a cross-validation choose the checkpoint by the median of their best steps.
+    # In a cross-validation, the median of the folds' best steps chooses the checkpoint.
     observed_optimism = None if "cv" in scored_run.blocks else observed
     return {
         "schema": 1,

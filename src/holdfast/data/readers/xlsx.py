@@ -72,8 +72,8 @@ def _cells(
         extra = next((value for value in row[width:] if not _is_blank(value)), None)
         if extra is not None:
             remedy = (
-                "Give its column a name in the first row, or delete it. If the first row is a "
-                "title, remove it: the first row names the columns."
+                "Name its column in the first row, or delete the cell. If the first row is a "
+                "title, remove that row."
             )
             raise DataError(where, "has a cell beyond the columns of the header", extra, remedy)
         if not all(map(_is_blank, values)):

@@ -72,14 +72,14 @@ def risen(facts: CurveFacts) -> Verdict | None:
         return verdict(
             facts,
             "diverging",
-            f"{rise_words}, and {train_name(facts)} rose by {percent_phrase(change)} too",
+            f"{rise_words}, and {train_name(facts)} rose by {percent_phrase(change)}",
             confidence,
             since=valid.since,
             cause="the learning rate is too high",
             finding="diverging",
         )
     if _both(facts):
-        because = f"{rise_words}, and {train_name(facts)} rose by {percent_phrase(change or 0)} too"
+        because = f"{rise_words}, and {train_name(facts)} rose by {percent_phrase(change or 0)}"
         return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     meanwhile = "the log has no training loss"
     if change is not None:
@@ -137,7 +137,7 @@ def _harm(facts: CurveFacts) -> tuple[Label, str, Harm | None]:
     worse. Decided by the predictions, else by the gap of the metric, else by how much of what was
     learned is lost."""
     if facts.valid_is_metric:
-        return "overfit", "its predictions got worse", "answers"
+        return "overfit", "the predictions got worse", "answers"
     if facts.metric is None:
         untold = (
             "the log has no metric, so it cannot show whether predictions or only their "

@@ -32,7 +32,7 @@ replaces the loss of the majority class. ``confidence`` is the normal probabilit
 less the √(2 ln k) for selecting the lowest value, and at most 0.9 (0.8 without a training loss):
 curves do not justify more. It is 0 for ``inconclusive``. Compared with ``judge``, which pairs the
 losses of rows, the uncertainty is larger: points of one run depend on each other, and a running
-training loss is measured with dropout on a moving model, as the sentence says.
+training loss is measured with dropout while the model changes, as the sentence says.
 
 The numbers of rules 4 and 5 were chosen on simulated histories (``benchmarks/verdicts.py``).
 """

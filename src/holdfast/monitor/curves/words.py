@@ -18,7 +18,7 @@ GIVEN_BACK = 0.125
 FEWEST = 4
 SETTLED = 6
 MOST_EVALUATIONS = 10  # times as many as there are: above it none are advised
-RUNNING = "the running training loss (usually measured with dropout, on a moving model)"
+RUNNING = "the running training loss (usually with dropout, while the model changes)"
 
 
 def rise_confidence(facts: CurveFacts, shape: CurveShape) -> float:
@@ -43,8 +43,8 @@ def rise_phrase(amount: float, level: float, digits: int = 0) -> str:
 
 
 def smoothed_name(facts: CurveFacts, *, plain: bool = False) -> str:
-    """The same, with a word that the figures of a sentence are of its running median; ``plain``
-    is the name in the log."""
+    """The same, marked as smoothed if the figures are of its running median; with ``plain``, by
+    its name in the log."""
     smoothed = facts.valid is not None and facts.valid.window > 1
     name = facts.curves.valid.name if plain and facts.curves.valid else valid_name(facts)
     return f"{name}, smoothed," if smoothed else name

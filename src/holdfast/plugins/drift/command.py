@@ -64,7 +64,7 @@ def command(
     *,
     output: Output,
 ) -> None:
-    """Compare the rows of DATA with the validation rows of RUN to detect distribution shift.
+    """Compare the rows of DATA with the reference rows of RUN to detect distribution shift.
     Estimate the model's accuracy on them, with or without labels. Report what changed, and at
     which row the change began."""
     for one in fail_on or ():

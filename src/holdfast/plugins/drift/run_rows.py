@@ -164,10 +164,10 @@ def _compute_reference(finished_run: FinishedRun) -> RunReference:
     classes = predicted_classes(task, finished_run.names, predicted)
     if was_trained_on:
         because = (
-            "the predictions of these rows are those of the models of the folds; this model was "
-            "trained on them, and is more confident of them than of new rows"
+            "these rows were predicted by the models of the folds; this model was trained on "
+            "these rows, so it is more confident on them than on new rows"
         )
-        notify(Decision("reference", "words only, no predictions and no confidence", because))
+        notify(Decision("reference", "words and text length only", because))
         predicted = confidence = [None] * len(predictions)
     rows = drift_rows(task, classes, texts, predicted, confidence, vectors)
     if was_trained_on:
@@ -181,8 +181,8 @@ def _compute_reference(finished_run: FinishedRun) -> RunReference:
 
 
 def reference_split(finished_run: FinishedRun) -> SplitName:
-    """The split of the reference: validation rows; of a cross-fitted run, which learned from them,
-    the test rows, where there are enough for every test."""
+    """The split of the reference: the validation rows, or the test rows of a cross-fitted run, if
+    there are enough for every test."""
     enough = finished_run.n_test >= MIN_REFERENCE_ROWS
     return "test" if finished_run.out_of_fold and enough else "valid"
 
@@ -218,5 +218,5 @@ def predicted_classes(
 
 
 def _no_reference_error(path: Path, reason: str, remedy: str) -> RunError:
-    rule = "is missing and cannot be computed: new rows are compared with validation rows"
+    rule = "is missing or outdated, and cannot be computed: new rows are compared with it"
     return RunError(str(path), rule, reason, remedy)

@@ -52,7 +52,7 @@ def is_keras(path: Path) -> bool:
 
 
 def read_keras(path: Path) -> Log:
-    """``loss`` is the running mean over the epoch's batches, with dropout, on a moving model."""
+    """``loss`` is the mean over the epoch's batches, with dropout, while the model changes."""
     return from_rows(read_table(path), "keras", str(path))
 
 

@@ -56,7 +56,7 @@ MAX_MODEL_SHARE = 0.2
 # All old training rows are replayed up to MIN_REPLAYED, or REPLAY_TIMES the new ones.
 MIN_REPLAYED, REPLAY_TIMES = 20_000, 10
 MAX_LISTED = 100
-MORE_FEEDBACK = "Gather more feedback, e.g. 50 rows; the gate then says how many would decide."
+MORE_FEEDBACK = "Gather more feedback, e.g. 50 rows; the gate may then say how many it needs."
 FEEDBACK, GATE = "feedback", "gate"
 
 

@@ -22,7 +22,7 @@ VERDICT_SENTENCES: Mapping[str, tuple[str, str]] = {
     "overfit": ("warn", "Overfitting: the validation loss rose, but the training loss did not."),
     "memorizing": (
         "warn",
-        "Memorization: the model predicts its training rows far better than new rows.",
+        "Memorization: training rows are fitted better than new rows, or repeated.",
     ),
     "miscalibrated": ("warn", "Miscalibration: the predicted probabilities became overconfident."),
     "diverging": ("bad", "The training diverged."),
