@@ -88,7 +88,7 @@ notebooks: setup  ## run the notebooks again, and store what they print
 
 # All pages: Sphinx forgets the search words of pages that it does not write again.
 docs: setup  ## the site, in site/: every page, command and function; a warning is an error
-	$(BIN)/sphinx-build -q -a -W --keep-going -b html -c docs . site
+	$(BIN)/sphinx-build -q -a -E -W --keep-going -b html -c docs . site
 	@echo "Open site/index.html"
 
 bench: setup  ## the benchmarks; resumable, one JSON line a finished cell
