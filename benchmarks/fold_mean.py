@@ -69,7 +69,8 @@ def run_one(cell: Cell) -> Result | None:
     found = run_with_folds(cell)
     if found is None:
         return None
-    fitted, of_folds, test = found
+    fitted, folds, test = found
+    of_folds = [state for state, _ in folds]
     network: Any = fitted.network
     observer = Observer(fitted.job.accelerator, fitted.job.task, alone=True)
     own = copied(network)
@@ -97,9 +98,9 @@ def run_one(cell: Cell) -> Result | None:
     return {**right, "commit": commit()}
 
 
-def run_with_folds(cell: Cell, *settings: str) -> tuple[Any, list[State], Any] | None:
-    """The default's fit on the rows of a cell, the weights of its folds' models and the test rows,
-    encoded; nothing where the rows cannot be divided into folds."""
+def run_with_folds(cell: Cell, *settings: str) -> tuple[Any, list[tuple[State, Any]], Any] | None:
+    """The default's fit on the rows of a cell, the weights and training rows of its folds' models,
+    and the test rows, encoded; nothing where the rows cannot be divided into folds."""
     from holdfast.fits import cross_fitting
     from holdfast.fits.row_use import learning_rows
     from holdfast.prepare.rows import load_and_divide
@@ -108,11 +109,11 @@ def run_with_folds(cell: Cell, *settings: str) -> tuple[Any, list[State], Any] |
     from holdfast.training.loop import fit as train
 
     parts = rows_of(cell["data"], cell["rows"], cell["seed"])
-    of_folds: list[State] = []
+    of_folds: list[tuple[State, Any]] = []
 
     def keep_weights(job: Any) -> Any:
         trained = train(job)
-        of_folds.append(copied(job.network))
+        of_folds.append((copied(job.network), job.train))
         return trained
 
     with tempfile.TemporaryDirectory() as place:

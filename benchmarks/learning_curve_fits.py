@@ -14,21 +14,26 @@ texts): the mean of six draws.
 from __future__ import annotations
 
 import functools
+import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from cells import Cell, grid, run_command
-from claims import Claim, Column, Lines, average, described, runs, share, table
+from claims import Claim, Column, Lines, average, described, number, runs, share, table
 from learning_curves import SETS
 from make_base_models import cache_folder
+from peers.process import commit
 from peers.task_rows import LENGTH, MAKERS
 
 import holdfast
+from holdfast.core.records import Estimate
 from holdfast.core.seeds import generator
+from holdfast.stats.learning_curve import Doublings
 from quality import rows_of
 
 NAME = "learning_curve_fits"
@@ -80,26 +85,37 @@ def run_one(cell: Cell) -> dict[str, Any]:
     rows, _ = labelled(data, cell["draw"])
     some = drawn(rows, ROWS * FOLDS // (FOLDS - 1), cell["draw"], data)
     some = of_common_classes(some, some)
-    with tempfile.TemporaryDirectory() as folder:
+    seen: list[list[float]] = []
+
+    def keep(self: Doublings, room: tuple[float, float]) -> Estimate:
+        upper = self.covariance[np.triu_indices(2)]
+        seen.append([*self.seen, *upper, self.freedom, *room])
+        return foretell(self, room=room)
+
+    foretell = Doublings.foretell
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Doublings, "foretell", keep):
         out = Path(folder) / "cv"
         run = holdfast.cv(some, folds=FOLDS, learning_curve=True, out=out, **arguments(data))
         told = run.result["cv"]["learning_curve"]["metrics"]
     truth = true_gains(data)
-    result: dict[str, Any] = {}
-    for name in told:
-        gain = told[name]["gain"]
-        values = [score["value"] for score in told[name]["scores"]]
-        has_interval = gain["low"] is not None
+    result: dict[str, Any] = {"commit": commit()}
+    for name, known in zip(told, seen, strict=True):
         result |= {
-            f"{name}_values": values,
+            f"{name}_values": [score["value"] for score in told[name]["scores"]],
             f"{name}_truth": truth[name],
-            f"{name}_gain": gain["value"],
-            f"{name}_low": gain["low"],
-            f"{name}_high": gain["high"],
-            f"{name}_told": told[name]["told"],
-            f"{name}_held": gain["low"] <= truth[name] <= gain["high"] if has_interval else None,
+            f"{name}_doublings": known,
         }
     return result
+
+
+def foretold(line: Row, measure: str) -> Estimate | None:
+    """The gain that the present rule foretells; nothing for a measure that a set does not have."""
+    known = line.get(f"{measure}_doublings")
+    if known is None:
+        return None
+    first, second, a, b, c, freedom, *room = known
+    covariance = np.array([[a, b], [b, c]])
+    return Doublings(np.array([first, second]), covariance, freedom).foretell(room=tuple(room))
 
 
 @functools.cache
@@ -138,8 +154,21 @@ def cells(part: str = "") -> list[dict[str, Any]]:
 
 def _held(measure: str) -> Column:
     def told(lines: Lines) -> str:
-        known = [bool(held) for one in lines if (held := one.get(f"{measure}_held")) is not None]
+        known = [
+            gain.low <= one[f"{measure}_truth"] <= gain.high
+            for one in lines
+            if (gain := foretold(one, measure)) and gain.low is not None and gain.high is not None
+        ]
         return share(sum(known), len(known)) if known else ""
+
+    return told
+
+
+def _foretold(measure: str) -> Column:
+    def told(lines: Lines) -> str:
+        gains = [gain.value for one in lines if (gain := foretold(one, measure))]
+        known = [gain for gain in gains if gain is not None]
+        return number(statistics.fmean(known), 3) if known else ""
 
     return told
 
@@ -169,10 +198,10 @@ CLAIM = Claim(
             {
                 "Curves": runs,
                 **{
-                    f"{words}, {measure}": average(f"{measure}_{name}", 1, 3, limits=False)
+                    f"True gain, {measure}": average(f"{measure}_truth", 1, 3, limits=False)
                     for measure in MEASURES
-                    for words, name in (("True gain", "truth"), ("Foretold", "gain"))
                 },
+                **{f"Foretold, {measure}": _foretold(measure) for measure in MEASURES},
                 **{f"Holds it, {measure}, %": _held(measure) for measure in MEASURES},
             },
         )(lines)

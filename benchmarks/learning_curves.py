@@ -28,7 +28,7 @@ from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.core.seeds import generator
 from holdfast.metrics.score import RATE_EFFECT
 from holdfast.stats.intervals import wilson
-from holdfast.stats.learning_curve import foretell, is_told, room_above
+from holdfast.stats.learning_curve import Doublings, is_told, room_above
 from quality import rows_of
 
 NAME = "learning_curves"
@@ -124,7 +124,8 @@ def run_one(cell: Cell) -> dict[str, Any]:
     given = cell["data"], cell["rows"], cell["draw"], cell["measure"]
     found = curve(*given)
     score, best = measured(found[2], cell["measure"])
-    gain = foretell(found, np.arange(found.shape[1]), room=room_above(score, best))
+    doublings = Doublings.from_scores(found, np.arange(found.shape[1]))
+    gain = doublings.foretell(room=room_above(score, best))
     truth = true_gain(cell["data"], cell["rows"], cell["measure"])
     low, high = gain.low, gain.high
     if low is None or high is None:

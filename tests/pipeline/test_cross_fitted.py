@@ -29,7 +29,7 @@ from holdfast.fits.cross_fitting import (
     step_of_fold,
     steps_of_fold,
 )
-from holdfast.fits.fit import FitPlace
+from holdfast.fits.fit import FitPlace, late_decisions
 from holdfast.fits.row_use import learning_rows
 from holdfast.fits.run_facts import make_run_facts
 from holdfast.monitor.remedies import MOST_VALID
@@ -39,7 +39,9 @@ from holdfast.prepare.rows import load_and_divide
 from holdfast.recipe import Recipe, override
 from holdfast.split.folds import make_folds
 from holdfast.tasks import task_definition
+from holdfast.tasks.classes.classifier import kept_temperature
 from holdfast.training.checkpoint import SealedFile
+from holdfast.training.observe import FoldEvaluation
 from holdfast.training.task import labels_of
 
 ROWS = 48
@@ -109,6 +111,43 @@ def test_every_row_is_answered_by_a_fit_that_never_saw_it(
     # And not by the network that learned from all.
     own_losses, _ = fitted.measure(fitted.training_plan.train, everything)
     assert not np.allclose(look.valid_losses, own_losses, rtol=1e-2)
+
+
+def spread(logits: Any) -> float:
+    """Torch's deviation of each row's logits, root mean square over the rows."""
+    of_rows = torch.as_tensor(np.asarray(logits, dtype=np.float64)).var(dim=1, unbiased=False)
+    return math.sqrt(float(of_rows.mean()))
+
+
+def test_the_logits_of_the_folds_are_brought_to_the_scale_of_the_network(
+    prepared: PreparedData,
+) -> None:
+    """Ordinary fits on the other folds give the spread on the sample's rows that they learned and
+    on held-out rows; the temperature is the one fitted to the folds' logits, times the scale."""
+    settings = {**USUAL, **PLANS["finetune"], "train.epochs": 12}
+    fitted = cross_fit(prepared, np.arange(ROWS), 3, settings)
+    whole, labels = fitted.training_plan, labels_of(fitted.training_plan.train)
+    ratios = []
+    for fold in make_folds(prepared.units, labels, 3, cross_fitting.fold_seed(prepared)):
+        own = replace(prepared, recipe=cross_fitting.recipe_of_fold(whole))
+        alone = fit_with_steps(own, fold, steps_of_fold(whole.plan, len(fold.train) / ROWS))
+        learned = np.intersect1d(fold.train, whole.probe)
+        seen, held_out = (
+            alone.measure(prepared.examples, rows)[1] for rows in (learned, fold.held_out)
+        )
+        ratios.append(spread(seen) / spread(held_out))
+    folds = fitted.job.out_of_fold
+    assert isinstance(folds, FoldEvaluation)
+    assert folds.inflation == pytest.approx(np.mean(ratios), rel=1e-3)
+    own_logits = fitted.measure(prepared.examples, whole.probe)[1]
+    of_folds = fitted.best_evaluation.valid_logits
+    scale = spread(own_logits) / np.mean(ratios) / spread(of_folds)
+    assert fitted.fold_scale == pytest.approx(scale, rel=1e-3)
+    assert fitted.fold_scale != pytest.approx(1, abs=0.02)
+    unscaled = kept_temperature(replace(fitted, fold_scale=1.0))
+    assert kept_temperature(fitted) == pytest.approx(scale * unscaled, rel=0.02)
+    (note,) = (one for one in late_decisions(fitted) if one.what == "scale of the folds' logits")
+    assert note.chosen == f"{scale:.2f}"
 
 
 def fit_with_steps(prepared: PreparedData, fold: Any, steps: Any) -> FittedModel:
@@ -206,7 +245,7 @@ def test_a_fold_of_another_run_is_not_used(tmp_path: Path) -> None:
             tmp_path, FitPlace(run_start=RunStart(rows, "settings", "weights", (), ())), number
         )
 
-    one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1, 1.0, 0.0, 0.0)
+    one = FoldRun(0, np.arange(2), (), np.zeros((2, 2)), None, 1.0, 1, 1.0, 0.0, 0.0)
     store("rows", 0).save(one.to_state())
     told: list[Any] = []
     with decisions_to(told.append):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_t
 
-from holdfast.core.records import Estimate, Floats
+from holdfast.core.records import Estimate, Floats, Ints
 from holdfast.stats import learning_curve
-from holdfast.stats.learning_curve import RATIO, STEEPER, foretell, is_told, room_above
+from holdfast.stats.learning_curve import RATIO, STEEPER, Doublings, is_told, room_above
 
 
 def drawn(gains: tuple[float, float], rows: int, rng: np.random.Generator) -> Floats:
@@ -19,6 +19,12 @@ def drawn(gains: tuple[float, float], rows: int, rng: np.random.Generator) -> Fl
     own = 0.5 * rng.standard_normal((3, rows))
     means = np.cumsum([0.0, *gains])[:, None]
     return np.asarray(means + shared + own)
+
+
+def foretell(
+    scores: Floats, groups: Ints, room: tuple[float, float] = (math.inf, math.inf)
+) -> Estimate:
+    return Doublings.from_scores(scores, groups).foretell(room=room)
 
 
 def test_without_noise_the_gain_is_the_ratio_times_the_last_one() -> None:

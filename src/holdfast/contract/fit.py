@@ -383,8 +383,9 @@ class FittedModel:
     ``fit``. ``run_start`` is what the run's folder keeps of its beginning. ``rates`` are class
     rates, where the last layer was moved to other rates than it was trained at; ``extra_features``
     the layer over feature columns; ``out_of_fold`` the replacement of validation rows where none
-    were set aside; ``completed`` the training rows that a causal language model completes word for
-    word.
+    were set aside; ``fold_scale`` by how much the logits of the folds' networks are multiplied to
+    be as far apart as this network's (``fits/fit.py``); ``completed`` the training rows that a
+    causal language model completes word for word.
     """
 
     training_plan: TrainingPlan
@@ -397,6 +398,7 @@ class FittedModel:
     rates: Rates | None = None
     extra_features: ExtraFeaturesResult | None = None
     out_of_fold: OutOfFoldPredictions | None = None
+    fold_scale: float = 1.0
     completed: Verbatim | None = None
     measurements: dict[int, MeasuredRows] = field(default_factory=dict, repr=False, compare=False)
 
@@ -419,6 +421,14 @@ class FittedModel:
         if self.trained.selected_average is not None:
             return self.trained.selected_average
         return next(s for s in self.trained.history if s.step == self.trained.best_step)
+
+    @property
+    def valid_logits(self) -> Floats:
+        """The logits [n, classes] of the validation rows by the best checkpoint: with
+        cross-fitting those of the folds' networks, times ``fold_scale``."""
+        logits = self.best_evaluation.valid_logits
+        assert logits is not None
+        return np.asarray(logits * self.fold_scale)
 
     def encode(self, rows: Table) -> Examples:
         """Encode other rows as this fit does: in its units, within its limits."""

@@ -23,6 +23,7 @@ that a killed run does not repeat it.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +49,7 @@ from holdfast.models.probes.head_fit import ProbeCurve
 from holdfast.plan.defaults import enabled_methods
 from holdfast.recipe import Recipe, as_settings
 from holdfast.split.folds import Fold, Folds, make_folds
-from holdfast.stats.temperature import best_temperature
+from holdfast.stats.temperature import best_temperature, logit_spread
 from holdfast.training.checkpoint import SealedFile
 from holdfast.training.engine import pack_snapshot, unpack_snapshot
 from holdfast.training.listeners.progress import UpdateProgress
@@ -70,7 +71,7 @@ FOLDER = "folds"
 TOTAL_KEYS = ("examples_seen", "evaluate_s", "guard_s")
 COUNTED_KEYS = ("seconds", *TOTAL_KEYS)
 # As long as a checkpoint's version: the end of the file has a fixed length.
-FILE_FORMAT = b"holdfast cross-fit  1"
+FILE_FORMAT = b"holdfast cross-fit  2"
 UNUSED = "a finished fold", ": the fold is run again"
 
 
@@ -78,13 +79,16 @@ UNUSED = "a finished fold", ": the fold is run again"
 class FoldRun:
     """The result of one fold's run: its ``held_out`` positions among the run's rows, its
     evaluations on them, the ``probe`` logits [held out, classes] of its linear probe and the
-    probe's learning ``curve``; rows passed, and seconds in all, for evaluation and for judging."""
+    probe's learning ``curve``; how many times as far apart its logits are on rows that it learned
+    as on held-out ones (``inflation``, NaN without one class each); rows passed, and seconds in
+    all, for evaluation and for judging."""
 
     number: int
     held_out: Ints
     history: tuple[Snapshot, ...]
     probe: Floats
     curve: ProbeCurve | None
+    inflation: float
     examples_seen: int
     seconds: float
     evaluate_s: float
@@ -100,6 +104,7 @@ class FoldRun:
             "history": [pack_snapshot(snapshot) for snapshot in self.history],
             "probe": torch.as_tensor(self.probe),
             "curve": None if self.curve is None else curve_to_state(self.curve),
+            "inflation": self.inflation,
             **{name: getattr(self, name) for name in COUNTED_KEYS},
         }
 
@@ -111,6 +116,7 @@ class FoldRun:
             tuple(unpack_snapshot(snapshot) for snapshot in state["history"]),
             state["probe"].numpy(),
             None if state["curve"] is None else curve_from_state(state["curve"]),
+            state["inflation"],
             **{name: state[name] for name in COUNTED_KEYS},
         )
 
@@ -358,18 +364,22 @@ def _answer_fold(
     of_fold = Fold(rows[fold.train], rows[fold.held_out], fold.number)
     fold_data = extend(of_fold.train, of_fold.held_out) if extend else prepared
     with decisions_to(None):
-        run = _run_fold(fold_data, of_fold, full_plan, accelerator, progress)
+        # The rows of the full run's sample, so that both networks are measured on the same ones.
+        sample = np.flatnonzero(np.isin(fold.train, full_plan.probe))
+        run = _run_fold(fold_data, of_fold, sample, full_plan, accelerator, progress)
     return replace(run, held_out=fold.held_out)
 
 
 def _run_fold(
     prepared: PreparedData,
     fold: Fold,
+    sample: Ints,
     full_plan: TrainingPlan,
     accelerator: Accelerator,
     progress: Listener,
 ) -> FoldRun:
-    """One fold's run, from the loaded weights, with the settings of ``full_plan``."""
+    """One fold's run, from the loaded weights, with the settings of ``full_plan``; ``sample`` are
+    positions in its training rows, for ``FoldRun.inflation``."""
     start = time.perf_counter()
     fold_data = replace(prepared, recipe=recipe_of_fold(full_plan))
     training_plan = make_training_plan(
@@ -393,11 +403,23 @@ def _run_fold(
         tuple(trained.history),
         probe_logits(fitted, training_plan.valid, np.arange(len(training_plan.valid))),
         refit.curve,
+        _inflation(fitted, sample),
         trained.examples_seen,
         time.perf_counter() - start,
         trained.evaluate_s,
         trained.guard_s,
     )
+
+
+def _inflation(fitted: FittedModel, sample: Ints) -> float:
+    """See ``FoldRun``; ``sample`` are positions of training rows."""
+    training_plan, held_out = fitted.training_plan, fitted.best_evaluation.valid_logits
+    has_classes = training_plan.prepared.rows.columns.one_class
+    if not has_classes or held_out is None or held_out.ndim != 2 or not len(sample):
+        return math.nan
+    spread = logit_spread(held_out)
+    logits = fitted.measure(training_plan.train, sample)[1]
+    return logit_spread(logits) / spread if spread else math.nan
 
 
 @contextlib.contextmanager
@@ -479,6 +501,7 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
         outputs=tuple(outputs),
         probe=_in_row_order(runs, [run.probe for run in runs], rows),
         curve=_join_curves(runs, rows),
+        inflation=float(np.mean([run.inflation for run in runs])),
         notes=tuple(_fold_note(run, place) for run in runs for place in run.history),
     )
 

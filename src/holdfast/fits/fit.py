@@ -44,6 +44,7 @@ from holdfast.models.layers import parameter_groups
 from holdfast.models.network_copy import detach_trainable, tensors_of
 from holdfast.plan.defaults import method_parts
 from holdfast.prepare.sharding import gather_model, shard_network
+from holdfast.stats.temperature import logit_spread
 from holdfast.tasks.classes.classifier import classifier, kept_temperature
 from holdfast.tasks.classes.extra_features_selection import with_side
 from holdfast.tasks.generation.samples import writer
@@ -135,13 +136,10 @@ def run_fit(
             decision = replace(decision, because=out_of_fold.because)
         job.journal.decide(trained.last_step, decision)
         seconds = setup_seconds + trained.train_s
-        fitted = with_side(
-            with_target_rates(
-                FittedModel(
-                    training_plan, job, task_listeners, trained, decision, seconds, place.run_start
-                )
-            )
+        fitted = FittedModel(
+            training_plan, job, task_listeners, trained, decision, seconds, place.run_start
         )
+        fitted = with_side(with_target_rates(_with_fold_scale(fitted)))
         for late_decision in late_decisions(fitted):
             job.journal.decide(trained.last_step, late_decision)
         notify(*late_findings(fitted))
@@ -156,9 +154,17 @@ def late_decisions(fitted: FittedModel) -> tuple[Decision, ...]:
         for one in fitted.listeners
         if isinstance(one, HeadRefit) and one.because
     ]
+    scales = []
+    if fitted.fold_scale != 1:
+        because = (
+            "the logits of this model are expected to be so many times as far apart on new rows as "
+            "those of the folds' models (by their spread on training rows); the temperature is "
+            "fitted to the folds' logits times this"
+        )
+        scales = [Decision("scale of the folds' logits", f"{fitted.fold_scale:.2f}", because)]
     later = (fitted.rates, fitted.extra_features)
     by_folds = decisions_in(fitted.training_plan.late_notes)
-    return (*by_folds, *probes, *(one.decision for one in later if one is not None))
+    return (*by_folds, *probes, *scales, *(one.decision for one in later if one is not None))
 
 
 def late_findings(fitted: FittedModel) -> tuple[Finding, ...]:
@@ -197,6 +203,25 @@ def _checked_positions(name: str, given: Ints | Sequence[int]) -> Ints:
             "For a mask, give numpy.flatnonzero(mask)." if positions.dtype.kind == "b" else "",
         )
     return positions.astype(np.int64)
+
+
+def _with_fold_scale(fitted: FittedModel) -> FittedModel:
+    """With the scale that brings the folds' logits to those that the network is expected to have on
+    new rows: it took more updates, on more rows, and its logits are further apart.
+
+    On rows that a network learned its logits are further apart than on new ones, by a factor
+    (``inflation``) that the folds' networks show and that is taken to be this network's too. Its
+    spread on new rows is then that on its training sample ÷ the factor; that of the folds is known.
+    """
+    folds, training_plan = fitted.job.out_of_fold, fitted.training_plan
+    if not isinstance(folds, FoldEvaluation) or not np.isfinite(folds.inflation):
+        return fitted
+    logits = fitted.measure(training_plan.train, training_plan.probe)[1]
+    own, of_folds = logit_spread(logits), logit_spread(fitted.valid_logits)
+    # A network that has learned nothing yet predicts the same for every class.
+    scale = own / folds.inflation / of_folds if own and of_folds and folds.inflation else 1.0
+    # The last layer may yet be moved.
+    return replace(fitted, fold_scale=scale, measurements={})
 
 
 def with_target_rates(fitted: FittedModel) -> FittedModel:
@@ -249,10 +274,8 @@ def _target_rates(
     if target == "half":
         because = "predictions assume rates halfway to equally frequent classes, for macro F1"
         return Rates(classes, row_shares, tempered_rates(row_shares, USUAL), because)
-    logits = fitted.best_evaluation.valid_logits
-    assert logits is not None
     strength = choose_strength(
-        logits / temperature,
+        fitted.valid_logits / temperature,
         labels_of(fitted.training_plan.valid),
         row_shares,
         seed=fitted.recipe.seed,

@@ -86,6 +86,12 @@ def losses_at(logits: Floats, labels: Ints, temperature: float) -> Floats:
     return np.asarray(np.log(np.exp(scores).sum(axis=1)) - label_logits)
 
 
+def logit_spread(logits: Floats) -> float:
+    """How far apart the ``logits`` [n, classes] of a row are: their standard deviation, root mean
+    square over the rows. At least one row."""
+    return float(np.sqrt(np.asarray(logits, dtype=np.float64).var(axis=1).mean()))
+
+
 def cross_fitted_losses(
     logits: Floats,
     labels: Ints,

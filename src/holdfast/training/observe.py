@@ -168,8 +168,9 @@ class FoldEvaluation:
     ``steps`` are those of the evaluations of the run that is judged, increasing from 0; ``losses``
     (one [n] per evaluation, in nats) and ``outputs`` (one [n, …] per evaluation) are results of
     ``Observer.measure``. ``probe`` [n, classes] are the logits of the folds' linear probes;
-    ``curve`` is what else they measured on the rows. ``notes`` are the journal's lines about the
-    folds.
+    ``curve`` is what else they measured on the rows. ``inflation`` is how many times as far apart
+    their logits are on rows that they learned as on these. ``notes`` are the journal's lines about
+    the folds.
     """
 
     folds: int
@@ -178,6 +179,7 @@ class FoldEvaluation:
     outputs: tuple[Floats, ...]
     probe: Floats
     curve: Any = None
+    inflation: float = float("nan")
     notes: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def measurements_at(self, step: int, task: TrainingTask, examples: Examples) -> Measurements:

@@ -19,7 +19,7 @@ from holdfast.search.context import SearchContext, TrialFold
 from holdfast.search.folds.scores import metrics_of_folds
 from holdfast.search.job import FitResult
 from holdfast.split.folds import holdout_split
-from holdfast.stats.learning_curve import foretell, is_told, room_above
+from holdfast.stats.learning_curve import Doublings, is_told, room_above
 from holdfast.stats.paired_tests import loss_rows
 
 # Halves of halves, so that the rows of a smaller part are rows of the larger one.
@@ -102,7 +102,7 @@ def _measure(
     # Of a row without a target nothing is known.
     known = np.isfinite(rows).all(axis=0)
     room = room_above(scores[-1], BEST[name])
-    gain = foretell(rows[:, known], groups[known], room=room)
+    gain = Doublings.from_scores(rows[:, known], groups[known]).foretell(room=room)
     return {
         "scores": [to_json(one) for one in scores],
         "gain": to_json(gain),

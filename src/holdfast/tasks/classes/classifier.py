@@ -107,9 +107,8 @@ def classifier(network: Network) -> TextNetwork | VisionClassifier:
 def calibrated(fitted: FittedModel) -> Calibration:
     """The temperature of the best checkpoint, fitted to its logits of the validation rows."""
     training_plan = fitted.training_plan
-    logits = fitted.best_evaluation.valid_logits
-    assert logits is not None
-    outputs = _outputs(training_plan.valid.rows, labels_of(training_plan.valid), logits)
+    labels = labels_of(training_plan.valid)
+    outputs = _outputs(training_plan.valid.rows, labels, fitted.valid_logits)
     grouped = replace(outputs, groups=groups_of(training_plan.splits.valid_rows.table))
     return calibrate(grouped, seed=fitted.recipe.seed)
 
@@ -285,10 +284,8 @@ def _valid_logits(fitted: FittedModel, temperature: float) -> Floats:
     """
     if fitted.job.out_of_fold is None:
         return fitted.measure(fitted.training_plan.valid)[1] / temperature
-    logits = fitted.best_evaluation.valid_logits
-    assert logits is not None
     shift = fitted.rates.shift if fitted.rates and fitted.rates.is_moved else 0.0
-    return np.asarray(logits / temperature + shift)
+    return np.asarray(fitted.valid_logits / temperature + shift)
 
 
 def _add_extra_features(fitted: FittedModel, logits: Floats, table: Table) -> Floats:

@@ -280,8 +280,7 @@ def _fitted_to(
     its own. Shifts by ``rates`` keep their size.
     """
     training_plan, temperature = fitted.training_plan, kept_temperature(fitted)
-    logits, labels = fitted.best_evaluation.valid_logits, labels_of(training_plan.valid)
-    assert logits is not None
+    logits, labels = fitted.valid_logits, labels_of(training_plan.valid)
     table, classes = training_plan.splits.valid_rows.table, training_plan.task.classes
     both = layer.add(logits / temperature, table, classes)
     calm = best_temperature(both, labels, smoothing=1)[0]
