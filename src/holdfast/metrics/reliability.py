@@ -69,7 +69,10 @@ def calibrate(validation: Outputs, *, seed: int = 0) -> Calibration:
         smoothing=1.0,
     )
     before, after = float(np.mean(validation.losses)), float(np.mean(crossed))
-    change = f"validation loss {before:.4f} raw, {after:.4f} at temperatures fitted on other folds"
+    change = (
+        f"validation loss {before:.4f} without a temperature, {after:.4f} at temperatures fitted "
+        "on other folds"
+    )
     units = np.arange(n) if groups is None else groups
     count = np.bincount(units)
     raw = np.asarray(validation.losses, dtype=np.float64)

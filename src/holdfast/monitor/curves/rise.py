@@ -106,14 +106,18 @@ def risen(facts: CurveFacts) -> Verdict | None:
 
 def _rise_words(facts: CurveFacts) -> str:
     """How far the validation series is from its best value, and where that was."""
-    valid, best = shape(facts), place(facts, facts.best)
+    side = "below its highest" if facts.valid_is_metric else "above its lowest"
+    name = smoothed_name(facts, plain=facts.valid_is_metric)
+    amount, best = _amount(facts, shape(facts).rise), place(facts, facts.best)
+    return f"{name} is {amount} {side} value (at {best})"
+
+
+def _amount(facts: CurveFacts, rise: float) -> str:
+    """A rise of the loss as a share of its lowest value; of a metric that stands in for it, the
+    fall in points or in the metric's own unit."""
     if not facts.valid_is_metric:
-        rise = rise_phrase(valid.rise, valid.floor)
-        return f"{smoothed_name(facts)} is {rise} above its lowest value (at {best})"
-    fall = f"{valid.rise:.3g}"
-    if facts.metric_is_share:
-        fall = f"{valid.rise / _point(facts):.1f} points"
-    return f"{smoothed_name(facts, plain=True)} is {fall} below its highest value (at {best})"
+        return rise_phrase(rise, shape(facts).floor)
+    return f"{rise / _point(facts):.1f} points" if facts.metric_is_share else f"{rise:.3g}"
 
 
 def _point(facts: CurveFacts) -> float:
@@ -191,17 +195,17 @@ def perhaps_risen(facts: CurveFacts) -> Verdict | None:
     valid = shape(facts)
     if not matters(facts):
         return None
-    grown = f"{smoothed_name(facts)} ends {rise_phrase(valid.rise, valid.floor)} above its lowest"
+    grown = _rise_words(facts)
     if valid.comes_back and valid.rise > valid.doubt:
         because = (
-            f"{grown}, but it recovered from a rise of "
-            f"{rise_phrase(valid.recovered, valid.floor)} before, as with a learning rate that "
-            f"restarts; a rise {RECOVERED:g} times as large, or the end of the cycle, would decide"
+            f"{grown}, but it recovered from a {'fall' if facts.valid_is_metric else 'rise'} of "
+            f"{_amount(facts, valid.recovered)} before, as with a learning rate that restarts; one "
+            f"{RECOVERED:g} times as large, or the end of the cycle, would decide"
         )
         return verdict(facts, "inconclusive", because, 0.0, finding="restarts")
     times = valid.doubt / valid.rise
     because = (
-        f"{grown}, but noise may cause {rise_phrase(valid.doubt, valid.floor)}; "
+        f"{grown}, but noise may cause {_amount(facts, valid.doubt)}; "
         f"{evaluations_needed(facts, times)}"
     )
     return verdict(facts, "inconclusive", because, 0.0, finding=noise_finding(times))
