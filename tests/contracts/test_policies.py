@@ -577,6 +577,9 @@ def test_a_policy_is_found_by_its_file(tmp_path: Path) -> None:
             load_policy(spec)
         if spec.endswith(":Goo"):
             assert "It defines: Good, Needs, Other." in str(caught.value)
+    path.write_text("from pathlib import Path as Imported\n")
+    with pytest.raises(RecipeError, match=r"It defines: Imported\."):
+        load_policy(f"{path}:Good")
     path.write_text("import nothing_of_this_name\n")
     with pytest.raises(RecipeError, match="fails on import"):
         load_policy(f"{path}:Good")

@@ -195,6 +195,10 @@ def test_a_cross_fitted_run_is_not_compared_with_the_confidence_of_its_folds(
     assert (found["accuracy"]["estimated"]["value"] is not None) is (what == "test rows")
     assert ("classes" in found["unwatched"]) is (what == "validation rows")
     assert found["accuracy"]["before"]["value"] is not None
+    # A pass over test rows is recorded, once: the reference is stored.
+    openings = run / "openings.jsonl"
+    lines = openings.read_text("utf-8").splitlines() if openings.exists() else []
+    assert [json.loads(line)["command"] for line in lines] == ["drift"] * (what == "test rows")
     # A reference that an earlier version stored is made again.
     with np.load(run / "reference.npz") as arrays:
         old = {name: arrays[name] for name in arrays.files}

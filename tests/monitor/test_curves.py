@@ -327,6 +327,9 @@ def test_a_falling_metric_is_told_in_points_beside_the_gap() -> None:
         told = judge_curves(beside(log, NEAR, values))
         assert told.label == "overfit"
         assert "acc, smoothed, is 6.0 points below its highest value" in told.because
+        decibels = replace(log, valid=series("val_psnr", values, True))
+        fall = judge_curves(beside(decibels, NEAR, values)).because
+        assert f"val_psnr, smoothed, is {0.06 * scale:.3g} below its highest value" in fall
         assert "92.0 % on training rows and 68.0 % on validation rows" in told.because
 
 

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from holdfast.core.errors import RecipeError, TrainingError
 from holdfast.core.records import Snapshot
-from holdfast.search.context import SearchContext, run_job, strata, timing_batches
+from holdfast.search.context import SearchContext, run_job, timing_batches
 from holdfast.search.job import FitJob
 from holdfast.search.space import Dimension, Space
 from holdfast.search.study import TrialResult
@@ -295,18 +295,6 @@ def test_a_grid_of_too_many_points_is_counted_without_them_and_refused() -> None
         with pytest.raises(RecipeError, match=r"more than 100,000 points"):
             shuffled_grid(space, 0)
     assert len(shuffled_grid(Space(tuple(many[:2])), 0)) == 10_000
-
-
-def test_folds_hold_rare_labels_together() -> None:
-    labels = np.array([0] * 20 + [1] * 20 + [2] * 2 + [3] * 3)
-    units = np.arange(45)
-    made = strata(labels, units, 5)
-    # Two and three rows are five together, which five folds can hold one each of.
-    assert len(np.unique(made)) == 3
-    assert made[40] == made[44]
-    few = strata(labels[:42], units[:42], 5)
-    assert len(np.unique(few)) == 2
-    assert few[41] == few[0]
 
 
 def test_an_equal_trial_is_rarely_dropped_where_the_rows_are_sorted_by_class() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,13 @@ import pytest
 
 from holdfast.core.errors import RecipeError, SplitError
 from holdfast.core.records import Finding
+from holdfast.data.labels.bins import join_small_strata
+from holdfast.data.labels.texts import load_labelled
+from holdfast.data.mix import with_sources
+from holdfast.data.options import RowOptions
 from holdfast.data.table import Splits, Table
+from holdfast.duplicates.duplicates import combine_tables
+from holdfast.split.folds import make_folds
 from holdfast.split.split_table import split_table
 
 Make = Callable[..., Table]
@@ -398,3 +406,52 @@ def test_the_real_trec_files_divide_without_their_ten_common_texts(
     assert all(notes[at].startswith("duplicate of row") for at in verbatim)
     assert len(splits.test) == 500
     assert len(sides(splits)["dropped"]) < 20
+
+
+def labelled(
+    folder: Path, rows: Sequence[tuple[str, object]], kind: str, by_source: bool = False
+) -> Table:
+    """Texts with several labels or a number each, and their source."""
+    path = folder / "rows.jsonl"
+    lines = [
+        json.dumps({"text": text, "y": label, "from": "ab"[n % 2]})
+        for n, (text, label) in enumerate(rows)
+    ]
+    path.write_text("\n".join(lines), "utf-8")
+    options = RowOptions(label="y", label_kind=kind)
+    table = load_labelled(str(path), options)
+    if not by_source:
+        return table
+    return with_sources(table, str(path), "from", options, optional=False)
+
+
+def copies(n: int, label: object, seed: int) -> list[tuple[str, object]]:
+    text = corpus(1, seed, length=20)[0]
+    return [(f"{text} z{at}", label) for at in range(n)]
+
+
+@pytest.mark.parametrize("by_source", [False, True])
+def test_every_label_of_a_text_has_training_rows(tmp_path: Path, by_source: bool) -> None:
+    """All rows of a label are near-duplicates, which one split takes: the training split."""
+    rows = [one for seed in range(10) for one in copies(10, ["a"], seed)]
+    rows += [one for seed in range(10, 16) for one in copies(10, ["b"], seed)]
+    rows += copies(8, ["c"], 16)
+    table = labelled(tmp_path, rows, "several", by_source)
+    for seed in range(4):
+        splits = split_table(table, seed=seed)
+        train = splits.train.table
+        known = {train.names[label] for labels in train.column("labels") for label in labels}
+        assert known == {"a", "b", "c"}
+        assert min(len(splits.train), len(splits.valid), len(splits.test)) >= 20
+
+
+def test_ranges_of_near_duplicates_are_split_and_folded(tmp_path: Path) -> None:
+    texts = corpus(60, 1, length=20)
+    rows: list[tuple[str, object]] = [(text, n / 10) for n, text in enumerate(texts)]
+    rows += [(text, 50 + n / 10) for n, (text, _) in enumerate(copies(12, 0, 99))]
+    table = labelled(tmp_path, rows, "number")
+    splits = split_table(table, seed=0)
+    assert len(splits.train) + len(splits.valid) + len(splits.test) == 72
+    units = combine_tables(table, {}, 1).duplicates.groups
+    strata = join_small_strata(np.asarray(table.column("label")), units, 5)
+    assert len(make_folds(units, strata, 5, 0, class_names=table.classes).folds) == 5

@@ -8,6 +8,7 @@ Commands of plug-ins are entry points of the group ``holdfast.commands``: a comm
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import itertools
 import re
@@ -61,8 +62,9 @@ GROUPS = {
 }
 OTHERS = "Plug-ins"
 
+TorchEntry = functools.partial(Entry, imports="torch")
 COMMANDS = {
-    "train": Entry(
+    "train": TorchEntry(
         "holdfast.cli.train",
         "Fine-tune a model, score it on test rows, and write a report",
         "holdfast train reviews.csv",
@@ -71,7 +73,7 @@ COMMANDS = {
         "holdfast train images/ --model microsoft/resnet-50 --set train.epochs=5",
         "holdfast train runs/reviews-1/recipe.yaml --seed 1 --fail-on overfit",
     ),
-    "audit": Entry(
+    "audit": TorchEntry(
         "holdfast.cli.audit",
         "Check a data set for problems before training",
         "holdfast audit reviews.csv",
@@ -79,86 +81,86 @@ COMMANDS = {
         "holdfast audit reviews.csv --label stars --group author --json",
         "holdfast audit reviews.csv --quiet --fail-on error",
     ),
-    "distill": Entry(
+    "distill": TorchEntry(
         "holdfast.cli.distill",
         "Train a smaller model to predict as a run does",
         "holdfast distill runs/reviews-1 --layers 3",
         "holdfast distill runs/reviews-1 --layers 3 --unlabelled more.csv",
         "holdfast distill runs/seed-0 runs/seed-1 --student distilbert-base-uncased",
     ),
-    "evaluate": Entry(
+    "evaluate": TorchEntry(
         "holdfast.cli.evaluate",
         "Score a run on other labelled rows",
         "holdfast evaluate runs/reviews-1 march.csv",
         "holdfast evaluate runs/seed-0 runs/seed-1 march.csv --text body --json",
     ),
-    "fairness": Entry(
+    "fairness": TorchEntry(
         "holdfast.cli.fairness",
         "Compare a run's errors between groups of rows",
         "holdfast fairness runs/reviews-1",
         "holdfast fairness runs/reviews-1 --group country --insert",
         "holdfast fairness runs/reweighed --against runs/reviews-1 --group country",
     ),
-    "predict": Entry(
+    "predict": TorchEntry(
         "holdfast.cli.predict",
         "Predict new rows with one run or several",
         "holdfast predict runs/reviews-1 new.csv --out predictions.csv",
         "echo 'It broke after a week.' | holdfast predict runs/reviews-1 -",
         "holdfast predict runs/seed-0 runs/seed-1 new.csv",
     ),
-    "threshold": Entry(
+    "threshold": TorchEntry(
         "holdfast.cli.threshold",
         "Set the confidence below which a run makes no prediction",
         "holdfast threshold runs/reviews-1 --precision 0.95",
         "holdfast threshold runs/reviews-1 --coverage 0.8 --json",
         "holdfast threshold runs/reviews-1 --cost costs.csv --force",
     ),
-    "compare": Entry(
+    "compare": TorchEntry(
         "holdfast.cli.compare",
         "Test whether one model is better than another",
         "holdfast compare runs/reviews-2 runs/reviews-1 march.csv",
         "holdfast compare runs/small runs/large --margin 0.5",
         "holdfast compare runs/reviews-2 old_predictions.jsonl march.csv --json",
     ),
-    "explain": Entry(
+    "explain": TorchEntry(
         "holdfast.cli.explain",
         "Show which words or image regions decide a prediction",
         "holdfast explain runs/reviews-1 new.csv --out why.html",
         "echo 'It broke after a week.' | holdfast explain runs/reviews-1 -",
     ),
-    "cv": Entry(
+    "cv": TorchEntry(
         "holdfast.cli.cv",
         "Cross-validate, then train a model on all rows",
         "holdfast cv reviews.csv",
         "holdfast cv reviews.csv --folds 10 --repeats 2 --group author",
         "holdfast cv chats.jsonl --model my-llama --set model.adapter.kind=lora",
     ),
-    "lr": Entry(
+    "lr": TorchEntry(
         "holdfast.cli.lr",
         "Find a learning rate with a range test",
         "holdfast lr reviews.csv",
         "holdfast lr reviews.csv --model bert-base-uncased --json",
     ),
-    "choose": Entry(
+    "choose": TorchEntry(
         "holdfast.cli.choose",
         "Compare base models for your data",
         "holdfast choose reviews.csv --models embedded,bert-base-uncased",
         "holdfast choose chats.jsonl --models gpt2,HuggingFaceTB/SmolLM2-135M --json",
     ),
-    "tune": Entry(
+    "tune": TorchEntry(
         "holdfast.cli.tune",
         "Search hyperparameters, and keep the chosen model",
         "holdfast tune reviews.csv --trials 16",
         "holdfast tune recipe.yaml --minutes 30 --set search.folds=5",
         "holdfast tune reviews.csv --set 'train.epochs={range: [2, 12], step: 2}'",
     ),
-    "probe": Entry(
+    "probe": TorchEntry(
         "holdfast.cli.probe",
         "Measure memorization of training rows, and forgetting",
         "holdfast probe runs/reviews-1",
         "holdfast probe my-model/ --members train.csv --others new.csv --json",
     ),
-    "errors": Entry(
+    "errors": TorchEntry(
         "holdfast.cli.errors",
         "List a run's weak slices, confused classes and hardest rows",
         "holdfast errors runs/reviews-1",
@@ -177,9 +179,8 @@ COMMANDS = {
         "holdfast schema",
         "holdfast schema result",
         "holdfast schema audit > audit.schema.json",
-        imports=None,
     ),
-    "demo": Entry(
+    "demo": TorchEntry(
         "holdfast.cli.demo",
         "Train on data that ships with Holdfast, to see a whole run",
         "holdfast demo",

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from holdfast.core.errors import MachineError, RecipeError
 
@@ -71,10 +71,14 @@ def import_modules(package: str) -> tuple[ModuleType, ...]:
 
 class Entry:
     """A command: the ``module`` that holds its ``command``, its line in the list, and examples;
-    ``imports`` is the largest library that it imports, which needs memory."""
+    ``imports`` is the largest library that it imports, if that needs much memory."""
 
     def __init__(
-        self, module: str, short: str, *examples: str, imports: str | None = "torch"
+        self,
+        module: str,
+        short: str,
+        *examples: str,
+        imports: Literal["torch", "numpy"] | None = None,
     ) -> None:
         self.module, self.short, self.examples, self.imports = module, short, examples, imports
 

@@ -116,7 +116,9 @@ def checked_settings(
             raise RecipeError(where, f"needs {one.name}", None, remedy)
         is_open = value is None and one.name not in given
         if not is_open and not rule.hold(value):
-            remedy = "Remove it to use the default."
+            remedy = f"Set {where}.{one.name}."
+            if one.name in given and one.default is not MISSING:
+                remedy = "Remove it to use the default."
             raise RecipeError(f"{where}.{one.name}", str(rule), value, remedy)
         found[one.name] = list(value) if isinstance(value, tuple) else value
     return found

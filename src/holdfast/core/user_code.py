@@ -48,11 +48,10 @@ def member_of(
     member = getattr(module, name, None)
     if fits(member):
         return member
-    known = sorted(
-        key
-        for key, one in vars(module).items()
-        if fits(one) and key[0] != "_" and getattr(one, "__module__", "") == module.__name__
-    )
+    known = sorted(key for key, one in vars(module).items() if fits(one) and key[0] != "_")
+    # Without what it imports, unless there is nothing else.
+    own = [key for key in known if vars(module)[key].__module__ == module.__name__]
+    known = own or known
     what = "class" if fits is is_class else "function"
     remedy = f"It defines: {', '.join(known[:20]) or 'none'}."
     raise RecipeError(setting, f"names a {what} that {place} does not define", name, remedy)

@@ -501,9 +501,15 @@ def join_folds(runs: Sequence[FoldRun], plan: Plan, rows: int) -> FoldEvaluation
         outputs=tuple(outputs),
         probe=_in_row_order(runs, [run.probe for run in runs], rows),
         curve=_join_curves(runs, rows),
-        inflation=float(np.mean([run.inflation for run in runs])),
+        inflation=_mean_of_known([run.inflation for run in runs]),
         notes=tuple(_fold_note(run, place) for run in runs for place in run.history),
     )
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    """Without the values of folds that have none; NaN where no fold has one."""
+    known = [value for value in values if math.isfinite(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _best_outputs(joined: FoldEvaluation, labels: Ints) -> Floats:

@@ -212,9 +212,13 @@ def _with_fold_scale(fitted: FittedModel) -> FittedModel:
     On rows that a network learned its logits are further apart than on new ones, by a factor
     (``inflation``) that the folds' networks show and that is taken to be this network's too. Its
     spread on new rows is then that on its training sample ÷ the factor; that of the folds is known.
+    The factor is measured at the end of the folds' runs: the logits of a checkpoint from the first
+    half of the run, where less is learned by heart, are not scaled.
     """
-    folds, training_plan = fitted.job.out_of_fold, fitted.training_plan
+    folds, training_plan, trained = fitted.job.out_of_fold, fitted.training_plan, fitted.trained
     if not isinstance(folds, FoldEvaluation) or not np.isfinite(folds.inflation):
+        return fitted
+    if trained.best_step < trained.last_step / 2:
         return fitted
     logits = fitted.measure(training_plan.train, training_plan.probe)[1]
     own, of_folds = logit_spread(logits), logit_spread(fitted.valid_logits)

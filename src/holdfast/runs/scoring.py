@@ -44,6 +44,7 @@ from holdfast.runs.predictor import Predictor
 from holdfast.runs.start import OPENED
 from holdfast.training.evaluation_file import EVALUATIONS_FILE, write_evaluations
 from holdfast.training.listeners.examples import DataMap, ExampleHistory, evaluation_data_map
+from holdfast.training.observe import FoldMeasurements
 
 if TYPE_CHECKING:
     from holdfast.training.task import Examples
@@ -188,8 +189,9 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     def observed(expected: Optimism) -> Estimate:
         return _observed_optimism(expected, scored.blocks, comparison)
 
-    # In a cross-validation, the median of the folds' best steps chooses the checkpoint.
-    observed_optimism = None if "cv" in scored_run.blocks else observed
+    # The median of the best steps of a cross-validation's fits chooses the checkpoint.
+    was_measured = isinstance(fitted.job.out_of_fold, FoldMeasurements)
+    observed_optimism = None if was_measured else observed
     return {
         "schema": 1,
         "holdfast": __version__,

@@ -19,6 +19,7 @@ from holdfast.contract.fit import OF_A_FIT, PREPARED_WITH, FittedModel, Prepared
 from holdfast.core.actions import Stop
 from holdfast.core.errors import DataError, MachineError, ModelError, RecipeError, TrainingError
 from holdfast.core.records import Decision, Finding, Floats, Ints, Snapshot, to_json
+from holdfast.data.labels.bins import join_small_strata
 from holdfast.data.table import Table, TrainSplit
 from holdfast.fits.cross_fitting import cross_fit, has_probe, probe_logits
 from holdfast.fits.fit import fit
@@ -228,20 +229,8 @@ def make_trial_folds(context: SearchContext, folds: int, seed: int) -> tuple[Tri
     rows, units = context.rows.take(positions), context.units[positions]
     has_labels = "label" in rows.rows.column_names
     labels = np.asarray(rows.column("label")) if has_labels else np.zeros(len(rows), dtype=np.int64)
-    folds_dealt = make_folds(units, strata(labels, units, folds), folds, seed)
+    folds_dealt = make_folds(units, join_small_strata(labels, units, folds), folds, seed)
     return tuple(TrialFold(positions[fold.train], positions[fold.held_out]) for fold in folds_dealt)
-
-
-def strata(labels: Ints, units: Ints, folds: int) -> Ints:
-    """The strata of folds: each label with at least ``folds`` units by itself, the other labels
-    together; if even these are fewer, with the most frequent class."""
-    unit_counts = {label: len(np.unique(units[labels == label])) for label in np.unique(labels)}
-    frequent = [label for label, count in unit_counts.items() if count >= folds]
-    classes = np.where(np.isin(labels, frequent), labels, -1)
-    rare_units = len(np.unique(units[classes == -1]))
-    if 0 < rare_units < folds and frequent:
-        classes[classes == -1] = max(frequent, key=lambda label: unit_counts[label])
-    return np.unique(classes, return_inverse=True)[1].astype(np.int64)
 
 
 def units_of(context: SearchContext, folds: Sequence[TrialFold]) -> Ints | None:

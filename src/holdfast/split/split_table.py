@@ -26,13 +26,13 @@ from holdfast.core.records import Decision
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import count_phrase, list_phrase
 from holdfast.data.clean import OWN_GROUP, named_groups
-from holdfast.data.labels.bins import join_small_strata
+from holdfast.data.labels.bins import join_small_strata, label_matrix
 from holdfast.data.table import HeldOut, Splits, Table, TrainSplit, ValidSplit
 from holdfast.duplicates.duplicates import CombinedRows, Duplicates, combine_tables
 from holdfast.duplicates.normalise import content_keys, normal_forms, to_arrow
 from holdfast.duplicates.opposite_pairs import opposite_pairs_of
 from holdfast.duplicates.words import BLOCK_TEXTS, I64, U64, RowTexts
-from holdfast.split.assign import assign, strata_by_source
+from holdfast.split.assign import assign, assign_multilabel, strata_by_source
 from holdfast.split.findings import split_findings, split_records
 from holdfast.split.outcome import (
     SPLIT_NAMES,
@@ -204,18 +204,35 @@ def _assign_rows(
     else:
         strata, strata_names = labels, table.classes
         if not table.columns.one_class:
+            # Near-duplicates, which count once, are found after the strata were made.
             strata = join_small_strata(strata, units.of_row, len(shares))
         if strategy == STRATIFIED and "source" in table.rows.column_names:
             sources = np.asarray(table.column("source"), dtype=object)[kept_rows]
             strata, strata_names = strata_by_source(
-                labels, sources, units.of_row, len(shares), table.classes
+                strata, sources, units.of_row, len(shares), table.classes
             )
+        if "labels" in table.rows.column_names:
+            return _by_each_label(table.take(kept_rows), strata, units, shares)
         assignment = assign(units.of_row, strata, units.keys, shares, strata_names)[units.of_row]
         if strategy == STRATIFIED:
             # The second assignment shows which rows moved because of duplicates and groups.
             single_units = np.arange(len(kept_rows), dtype=np.int64)
             return assignment, assign(single_units, strata, units.row_keys, shares, strata_names)
     return assignment, assignment
+
+
+def _by_each_label(
+    rows: Table, strata: I64, units: Units, shares: tuple[float, ...]
+) -> tuple[Assignment, Assignment]:
+    """The split of rows with several labels, by each of them, and by the sets of labels or the
+    sources: ``strata`` [n]."""
+    of_strata = strata[:, None] == np.unique(strata)
+    matrix = np.concatenate([label_matrix(rows) > 0, of_strata], axis=1)
+    single_units = np.arange(len(rows), dtype=np.int64)
+    return (
+        assign_multilabel(units.of_row, matrix, units.keys, shares)[units.of_row],
+        assign_multilabel(single_units, matrix, units.row_keys, shares),
+    )
 
 
 def _make_splits(outcome: SplitOutcome, seed: int) -> Splits:

@@ -100,3 +100,14 @@ def test_a_state_of_another_form_is_refused(reference: Reference) -> None:
             DriftMonitor.from_json(broken, reference)
     with pytest.raises(Defect, match="at least 1"):
         DriftMonitor.of_reference(reference, 0)
+
+
+def test_a_state_of_another_reference_is_refused(reference: Reference) -> None:
+    """Other statistics, or other bounds of the same ones: its evidence says nothing of them."""
+    said = DriftMonitor.of_reference(reference).add(_rows(100, 1)).to_json()
+    rows = reference.rows
+    more = replace(rows, numbers=rows.numbers | {"words": np.arange(150.0)})
+    assert DriftMonitor.from_json(said, reference).rows == 100
+    for other in (more, replace(rows, answers=1 - rows.answers)):
+        with pytest.raises(ValueError, match="another reference"):
+            DriftMonitor.from_json(said, replace(reference, rows=other))

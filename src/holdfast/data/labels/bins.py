@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
+from holdfast.data.table import Table
 
 # Three splits, and a margin for near-duplicates that must stay together.
 MIN_UNITS_PER_BIN = 6
@@ -93,12 +95,24 @@ def label_set_strata_like(
     return tuple(like), np.array([at.get(names[place], 0) for place in places], dtype=np.int64)
 
 
+def label_matrix(table: Table) -> npt.NDArray[np.float32]:
+    """1 where a row has a label, else 0, [n, labels]."""
+    matrix = np.zeros((len(table), len(table.names)), dtype=np.float32)
+    for row, labels in enumerate(table.column("labels")):
+        matrix[row, labels] = 1.0
+    return matrix
+
+
 def join_small_strata(strata: Ints, units: Ints, least: int) -> Ints:
-    """The strata [n], of which those of fewer than ``least`` independent ``units`` [n] join the
-    largest. Near-duplicates, which count once, are found after the strata were made."""
+    """The strata [n], of which those of fewer than ``least`` independent ``units`` [n] join each
+    other; if these are still fewer, the largest."""
     pairs = np.unique(np.column_stack([strata, units]), axis=0)
     sizes = np.bincount(pairs[:, 0])
-    return np.where(sizes[strata] < least, sizes.argmax(), strata)
+    is_small = sizes[strata] < least
+    if not is_small.any():
+        return strata
+    is_enough = len(np.unique(units[is_small])) >= least
+    return np.where(is_small, strata[is_small].min() if is_enough else sizes.argmax(), strata)
 
 
 def _rarest(labels: tuple[str, ...], rows: Counter[str]) -> str:

@@ -106,11 +106,15 @@ class CurveFacts:
     @property
     def metric_is_share(self) -> bool:
         """Whether the validation metric is in [0, 1], directly or in per cent."""
-        series = self.curves.valid_metric
-        if series is None or not len(series.finite):
-            return False
-        known = as_share(series).finite.values
-        return bool(known.min() >= 0 and known.max() <= PERCENT_ABOVE)
+        return is_share(self.curves.valid_metric)
+
+
+def is_share(series: Series | None) -> bool:
+    """Whether the values are in [0, 1], directly or in per cent."""
+    if series is None or not len(series.finite):
+        return False
+    known = as_share(series).finite.values
+    return bool(known.min() >= 0 and known.max() <= PERCENT_ABOVE)
 
 
 def curve_facts(curves: Curves) -> CurveFacts:

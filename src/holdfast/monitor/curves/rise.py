@@ -8,7 +8,7 @@ from holdfast.core.curves import PERCENT_ABOVE
 from holdfast.core.labels import Label
 from holdfast.core.records import Verdict
 from holdfast.core.wording import percent_phrase, signed
-from holdfast.monitor.curves.facts import CurveFacts, gap_at_end
+from holdfast.monitor.curves.facts import NO_SHARE, CurveFacts, gap_at_end, is_share
 from holdfast.monitor.curves.shape import ENOUGH, RECOVERED, CurveShape
 from holdfast.monitor.curves.words import (
     FEWEST,
@@ -117,7 +117,9 @@ def _amount(facts: CurveFacts, rise: float) -> str:
     fall in points or in the metric's own unit."""
     if not facts.valid_is_metric:
         return rise_phrase(rise, shape(facts).floor)
-    return f"{rise / _point(facts):.1f} points" if facts.metric_is_share else f"{rise:.3g}"
+    series = facts.curves.valid
+    has_points = is_share(series) and series is not None and not NO_SHARE.search(series.name)
+    return f"{rise / _point(facts):.1f} points" if has_points else f"{rise:.3g}"
 
 
 def _point(facts: CurveFacts) -> float:

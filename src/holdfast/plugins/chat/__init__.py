@@ -10,4 +10,5 @@ CHAT = Entry(
     "holdfast chat runs/helper-1",
     "holdfast chat runs/helper-1 --message 'How do I reset it?' --start",
     "holdfast chat runs/helper-1 --json < questions.txt",
+    imports="torch",
 )

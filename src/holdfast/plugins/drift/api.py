@@ -25,7 +25,7 @@ def drift(
     label: str | None = None,
     encoding: str | None = None,
 ) -> Drifted:
-    """Do what ``holdfast drift`` does: compare the rows of ``data`` with the run's validation rows,
+    """Do what ``holdfast drift`` does: compare the rows of ``data`` with the run's reference rows,
     and estimate the model's accuracy on them.
 
     Parameters

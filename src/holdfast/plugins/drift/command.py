@@ -1,4 +1,4 @@
-"""``holdfast drift``: compare new rows with a run's validation rows."""
+"""``holdfast drift``: compare new rows with a run's reference rows."""
 
 from __future__ import annotations
 

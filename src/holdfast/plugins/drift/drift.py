@@ -1,4 +1,4 @@
-"""``holdfast drift``: compare the rows of a file with a run's validation rows, and estimate the
+"""``holdfast drift``: compare the rows of a file with a run's reference rows, and estimate the
 accuracy on them."""
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def drift(
     *,
     between: int = ROWS_BETWEEN_ALARMS,
 ) -> Drifted:
-    """Compare the rows of a file, in its order, with the validation rows of a finished run.
+    """Compare the rows of a file, in its order, with the reference rows of a finished run.
 
     Where the file has the run's label column, its labels are used. ``between`` is the mean number
     of clean rows between false alarms.

@@ -43,7 +43,7 @@ class Alarm:
     """A detected change: rows differ from the reference. It was detected after row ``at`` and began
     at about row ``since`` (0-based, counted over all monitored rows). ``side`` is the test that
     detected it, ``by`` the statistic in words. ``levels`` holds the evidence of each test at that
-    time, in clean rows between alarms. ``against`` names the reference: the validation rows, or the
+    time, in clean rows between alarms. ``against`` names the reference: the reference rows, or the
     distribution before."""
 
     at: int

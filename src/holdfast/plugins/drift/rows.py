@@ -185,7 +185,7 @@ def unit_vectors(vectors: Any) -> npt.NDArray[np.float64]:
     return rows.astype(np.float16).astype(np.float64)
 
 
-CONFIDENCE = "confidence"
+CONFIDENCE, WORDS = "confidence", "words"
 UNPREDICTED = "the reference rows have no predictions by this model"
 
 
@@ -216,7 +216,7 @@ def monitored_statistics(
     if any(one is not None for one in confidence):
         statistics[CONFIDENCE] = np.array(confidence, dtype=np.float64)
     if texts is not None:
-        statistics["words"] = np.array([_word_count(text) for text in texts], dtype=np.float64)
+        statistics[WORDS] = np.array([_word_count(text) for text in texts], dtype=np.float64)
     first = next((one for one in predictions if one is not None), None)
     if isinstance(first, str):
         statistics["answer words"] = answers(str, _word_count)

@@ -23,10 +23,10 @@ from holdfast.core.files import write_atomically
 from holdfast.core.records import Decision, Floats, Ints
 from holdfast.core.run_files import check_files
 from holdfast.core.seeds import generator
-from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS, TAGGING_TASKS
+from holdfast.core.tasks import CLASSIFICATION_TASKS, GENERATIVE_TASKS, IMAGE_TASKS, TAGGING_TASKS
 from holdfast.data.tags.scheme import OUTSIDE
 from holdfast.plugins.drift.rows import (
-    CONFIDENCE,
+    WORDS,
     DriftRows,
     Reference,
     from_arrays,
@@ -77,16 +77,20 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     path = finished_run.run / REFERENCE
     if path.is_file():
         stored = _read_reference(path, finished_run)
-        # Earlier versions compared this model's confidence with that of the models of the folds.
-        is_of_folds = stored.reference.description == DESCRIPTIONS["valid"]
-        has_confidence = CONFIDENCE in stored.reference.rows.numbers
-        if not (finished_run.out_of_fold and is_of_folds and has_confidence):
+        if not finished_run.out_of_fold or _is_not_of_folds(stored.reference, finished_run):
             return stored
     if not finished_run.has("valid"):
         reason = "the version of Holdfast that trained this run stored no validation predictions"
         raise _no_reference_error(
             path, reason, f"Train again with {finished_run.run / RECIPE} into another folder."
         )
+    split = reference_split(finished_run)
+    if finished_run.out_of_fold and split == "valid" and finished_run.result["task"] in IMAGE_TASKS:
+        reason = "its model learned from all rows but those, and pictures have no words to compare"
+        remedy = f"Train again with at least {MIN_REFERENCE_ROWS} test rows."
+        raise _no_reference_error(path, f"{finished_run.n_test} test rows: {reason}", remedy)
+    if split == "test":
+        _record_opening(finished_run)
     try:
         reference = _compute_reference(finished_run)
     except (RunError, DataError) as error:
@@ -106,6 +110,25 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
         because += f"; it is not stored, because {REFERENCE} cannot be written: {error}"
     notify(Decision("reference", f"{len(reference.reference)} rows", because))
     return reference
+
+
+def _record_opening(finished_run: FinishedRun) -> None:
+    """Note in the run that its test rows are used again."""
+    try:
+        finished_run.reopen("drift", ["reference"])
+    except MachineError as error:
+        # The reference cannot be stored then either, and drift is measured without.
+        notify(Decision("test rows", "used again", f"this cannot be recorded: {error}"))
+
+
+def _is_not_of_folds(stored: Reference, finished_run: FinishedRun) -> bool:
+    """Whether a reference has no predictions of a cross-fitted run's folds, as those that earlier
+    versions stored have."""
+    if stored.description == DESCRIPTIONS["test"]:
+        return True
+    rows = stored.rows
+    has_words_only = rows.vectors is None and rows.answers is None and set(rows.numbers) <= {WORDS}
+    return has_words_only and reference_split(finished_run) == "valid"
 
 
 def _read_reference(path: Path, finished_run: FinishedRun) -> RunReference:

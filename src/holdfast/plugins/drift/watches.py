@@ -109,8 +109,12 @@ class ColumnWatch(ABC):
         return self.detector.to_json()
 
     def with_saved_state(self, saved: Mapping[str, Any]) -> Self:
-        """This watch, with the same reference, in the state that ``to_json`` stored."""
-        return replace(self, detector=Detector.from_json(saved))
+        """This watch, with the same reference, in the state that ``to_json`` stored. Raises
+        ``ValueError`` for the state of another reference."""
+        detector = Detector.from_json(saved)
+        if not np.array_equal(detector.bounds, self.detector.bounds):
+            raise ValueError("a state of another reference")
+        return replace(self, detector=detector)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

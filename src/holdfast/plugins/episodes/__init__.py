@@ -12,4 +12,5 @@ META = Entry(
     "holdfast meta intents.csv",
     "holdfast meta reviews.csv --task-column product --set meta.shots=10",
     "holdfast meta alphabets/ --model my-resnet/ --set meta.method=prototypes",
+    imports="torch",
 )

@@ -10,4 +10,5 @@ EXPORT = Entry(
     "holdfast export runs/reviews-1 --to onnx --int8",
     "holdfast export runs/chat-1 --to gguf --out chat-gguf",
     "holdfast export runs/reviews-1 --to onnx --push ada/reviews --space",
+    imports="torch",
 )

@@ -22,6 +22,7 @@ from holdfast._version import __version__
 from holdfast.core.errors import ModelError
 from holdfast.core.records import Floats, to_json
 from holdfast.core.tasks import IMAGE_TASKS, TAGGING_TASKS
+from holdfast.data.labels.bins import label_matrix
 from holdfast.data.table import Table
 from holdfast.models.encoders.families import FAMILIES, MEAN_POOLING_KEY, Family, strip_carrier
 from holdfast.models.encoders.network import mean_pool
@@ -29,7 +30,6 @@ from holdfast.models.loading.tokenizer import accepted_inputs
 from holdfast.runs.threshold import read_threshold
 from holdfast.tasks import task_definition
 from holdfast.tasks.classes.answers import FittedText
-from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.machine.machine import flushed_subnormals
 
 PICTURE = "pixel_values"

@@ -10,11 +10,11 @@ SERVE = Entry(
     "holdfast serve runs/reviews-1",
     "holdfast serve runs/reviews-1 --store service.db --precision auto",
     "holdfast serve runs/reviews-1 --host 0.0.0.0 --token-file token.txt",
+    imports="torch",
 )
 PROMOTE = Entry(
     "holdfast.plugins.service.promote",
     "Replace the model in service by another run",
     "holdfast promote runs/reviews-2 --store service.db",
     "holdfast promote runs/reviews-2 --store service.db --undo",
-    imports=None,
 )

@@ -6,7 +6,7 @@ its description is stored too. The summary estimates accuracy without labels, or
 why it cannot. Labels of rows drawn uniformly show whether the model has become worse.
 
 The reference is in the run's folder. Where it is missing, the observers' thread computes it from
-the run's validation rows after the first request; no response waits for it (``LazyDriftObserver``).
+the run's reference rows after the first request; no response waits for it (``LazyDriftObserver``).
 Where it cannot be computed, the service continues without drift detection and logs the reason. When
 another model is promoted, monitoring restarts with that model's reference.
 """
@@ -261,7 +261,7 @@ class DriftObserver:
         return {**alarm.to_json(), "because": because, "between_alarms": self._alarm_distance}
 
     def _distribution_event(self, rows: DriftRows) -> dict[str, Any]:
-        """Describe the new distribution, compared with the validation rows."""
+        """Describe the new distribution, compared with the reference."""
         assert self._monitor is not None
         comparison = compare_rows(self._reference, rows, between=self._alarm_distance).to_json()
         hide = mask_personal if self._mask else str
@@ -456,7 +456,7 @@ def drift_observers(
         # In a separate thread, where nothing else listens.
         with decisions_to(lambda one: log(f"reference of drift: {one.because}")):
             finished_run = FinishedRun(facts.run)
-            # Computed where it is missing, by predicting the validation rows.
+            # Computed where it is missing, by predicting its rows.
             reference = load_reference(finished_run)
         return DriftObserver(
             reference,
@@ -483,7 +483,7 @@ def drift_observers(
         because_few = (
             f"the run has {count_phrase(rows, 'validation row')}, and the test of the inputs needs "
             f"{MIN_REFERENCE_ROWS}; predicted classes and confidence are monitored from "
-            f"{MIN_ROWS} validation rows on"
+            f"{MIN_ROWS} reference rows on"
         )
         notify(Decision("drift", "inputs are not monitored", because_few, prominent=True))
     return [observer]

@@ -9,5 +9,4 @@ FORGET = Entry(
     "Delete the data of a request, a user or an annotator from a store",
     "holdfast forget --store service.db --request 019a1ff678fcf46c",
     "holdfast forget --store postgresql://me@db/reviews --user anna",
-    imports=None,
 )

@@ -10,4 +10,5 @@ UPDATE = Entry(
     "holdfast update runs/reviews-1 --feedback corrected.csv",
     "holdfast update runs/reviews-1 --feedback service.db --margin 2",
     "holdfast update runs/reviews-1 --feedback service.db --every 1d --out new/",
+    imports="torch",
 )

@@ -42,6 +42,7 @@ from holdfast.core.records import Decision, Ints
 from holdfast.core.run_files import FOLDS_FILE as FOLDS_FILE
 from holdfast.core.seeds import derive_seed
 from holdfast.core.wording import percent_phrase
+from holdfast.data.labels.bins import join_small_strata, label_matrix
 from holdfast.fits.compose import make_training_plan, with_label_weights
 from holdfast.fits.cross_fitting import refuse_averages
 from holdfast.fits.fit import run_fit
@@ -63,7 +64,6 @@ from holdfast.search.job import FitResult, FitStore
 from holdfast.search.learner import LocalEngine, make_engine
 from holdfast.split.folds import Fold, Folds, holdout_split, make_folds, time_folds
 from holdfast.split.strategies import SplitStrategy, majority_blocks
-from holdfast.tasks.labels.losses import label_matrix
 from holdfast.training.observe import FoldMeasurements
 from holdfast.training.task import Measurements
 
@@ -115,8 +115,10 @@ def _make_folds(
     recipe: Recipe, prepared: PreparedData, divided: Divided, strategy: SplitStrategy, seed: int
 ) -> Folds:
     units, cv, rows = prepared.units, recipe.cv, prepared.rows
-    labels = np.asarray(rows.column("label"))
     assert cv.folds is not None
+    labels = np.asarray(rows.column("label"))
+    if not rows.columns.one_class:
+        labels = join_small_strata(labels, units, cv.folds)
     if strategy.by == "time":
         if cv.repeats > 1:
             rule = "must be 1 with folds by time, because rows have only one order in time"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from holdfast.contract.fit import FittedModel
 from holdfast.contract.inference import label_names
 from holdfast.core.records import Decision, Floats, Ints, Scores
+from holdfast.data.labels.bins import label_matrix
 from holdfast.data.table import Table
 from holdfast.metrics.comparison import compare_losses
 from holdfast.metrics.resample import RESAMPLES, ResampledUnits, Resampling, undefined
@@ -22,7 +23,7 @@ from holdfast.models.probes.probe import Probe, fit_labels, frequency_logits
 from holdfast.recipe import Recipe
 from holdfast.tasks.hardest import hardest_rows
 from holdfast.tasks.labels.base import LoadedText, RawOutputs
-from holdfast.tasks.labels.losses import LabelSets, label_matrix, set_losses
+from holdfast.tasks.labels.losses import LabelSets, set_losses
 from holdfast.tasks.number.losses import Scale
 from holdfast.tasks.rates import f1_of, rate_estimates, rates_by_name, with_each
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from holdfast.core.records import Floats, Ints
 from holdfast.tasks.classes.encoding import EncodedTexts, TextClassification
@@ -17,19 +16,10 @@ from holdfast.training.task import Batch, Measurements
 if TYPE_CHECKING:
     import torch
 
-    from holdfast.data.table import Table
     from holdfast.training.task import ClassifierOutput
 
 # What every evaluation measures.
 WATCHED = ("f1_micro", "f1_macro", "exact_match")
-
-
-def label_matrix(table: Table) -> npt.NDArray[np.float32]:
-    """1 where a row has a label, else 0, [n, labels]."""
-    matrix = np.zeros((len(table), len(table.names)), dtype=np.float32)
-    for row, labels in enumerate(table.column("labels")):
-        matrix[row, labels] = 1.0
-    return matrix
 
 
 def set_losses(logits: Floats, labels: Floats) -> Floats:
