@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from holdfast.core.errors import RecipeError
 
@@ -41,10 +41,14 @@ def import_errors(setting: str, name: str) -> Iterator[None]:
 
 
 def member_of(
-    setting: str, module: ModuleType, place: str, name: str, fits: Callable[[Any], bool]
+    setting: str, module: ModuleType, place: str, name: str, what: Literal["function", "class"]
 ) -> Any:
     """The function or class ``name`` of a ``module`` from ``place``. Raises ``RecipeError`` if it
-    does not fit (``fits``), with the names of those in the module that do."""
+    is none, with the names of those in the module."""
+
+    def fits(member: Any) -> bool:
+        return callable(member) and (what == "function" or isinstance(member, type))
+
     member = getattr(module, name, None)
     if fits(member):
         return member
@@ -52,11 +56,5 @@ def member_of(
     # Without what it imports, unless there is nothing else.
     own = [key for key in known if vars(module)[key].__module__ == module.__name__]
     known = own or known
-    what = "class" if fits is is_class else "function"
     remedy = f"It defines: {', '.join(known[:20]) or 'none'}."
     raise RecipeError(setting, f"names a {what} that {place} does not define", name, remedy)
-
-
-def is_class(member: Any) -> bool:
-    """Whether it is a class, for ``member_of``."""
-    return isinstance(member, type)

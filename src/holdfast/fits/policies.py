@@ -30,7 +30,7 @@ from holdfast.core.actions import ACTIONS, Continue, HalveBatch
 from holdfast.core.errors import RecipeError
 from holdfast.core.records import Decision, Floats, Snapshot
 from holdfast.core.tasks import IMAGE_TASKS
-from holdfast.core.user_code import import_file, is_class, member_of
+from holdfast.core.user_code import import_file, member_of
 from holdfast.core.wording import count_phrase
 from holdfast.fits.additions import FitAdditions
 from holdfast.methods.closed_form import HeadRefit
@@ -174,7 +174,7 @@ def load_policy(spec: str) -> Policy:
     path, _, name = spec.rpartition(".py:")
     remedy = "Give the policy as path.py:Class; a relative path starts at the current folder."
     module = import_file(SETTING, Path(path + ".py"), remedy)
-    policy_class = member_of(SETTING, module, f"{path}.py", name, is_class)
+    policy_class = member_of(SETTING, module, f"{path}.py", name, "class")
     try:
         policy = policy_class()
     except Exception as error:

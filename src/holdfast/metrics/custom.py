@@ -67,7 +67,7 @@ def _loaded(spec: str) -> tuple[Function, str, bool, float, float, str]:
     path = Path(place + ".py")
     remedy = "Give the metric as path.py:function; a relative path starts in the current folder."
     module = import_file(SETTING, path, remedy)
-    function = member_of(SETTING, module, path.name, name, callable)
+    function = member_of(SETTING, module, path.name, name, "function")
     higher = _direction(function, direction, spec)
     low, high = getattr(function, "low", -math.inf), getattr(function, "high", math.inf)
     undefined = f"the function {name} gave no finite number"

@@ -10,8 +10,9 @@ run without test rows gets all parts that do not need them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -186,12 +187,10 @@ def _result(scored_run: CompletedRun) -> dict[str, Any]:
     comparison = scored.analysis_blocks.get("verdict", {}).get("test_comparison") or {}
     findings = [*run_start.findings, *to_json(late)]
 
-    def observed(expected: Optimism) -> Estimate:
-        return _observed_optimism(expected, scored.blocks, comparison)
-
+    observed_optimism: Callable[[Optimism], Estimate] | None = None
     # The median of the best steps of a cross-validation's fits chooses the checkpoint.
-    was_measured = isinstance(fitted.job.out_of_fold, FoldMeasurements)
-    observed_optimism = None if was_measured else observed
+    if not isinstance(fitted.job.out_of_fold, FoldMeasurements):
+        observed_optimism = partial(_observed_optimism, blocks=scored.blocks, comparison=comparison)
     return {
         "schema": 1,
         "holdfast": __version__,

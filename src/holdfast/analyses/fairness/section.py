@@ -78,19 +78,21 @@ def _answer(groups: Block, axes: list[Block], changes: list[Block]) -> str:
             axis_names = ", ".join(one["axis"] for one in changes)
             parts.append(f"its predictions change when a text names another group ({axis_names})")
         return sentence(" and ".join(parts))
-    checked = [f"groups of rows by {', '.join(columns)}"] if columns else []
-    open_axes = [one["axis"] for one in axes if one["status"] == "undecided"]
-    settled = [one["axis"] for one in axes if one["status"] != "undecided"]
-    checked += [f"texts with {', '.join(settled)} swapped"] if settled else []
     if not (columns or axes):
         return (
             "Not tested: no column defines groups of rows, and too few rows have a name, pronoun "
             "or country to swap (--set probes.fairness.insert=true adds such terms)."
         )
-    shown = f"no difference is shown on the test rows; tested: {'; '.join(checked)}"
-    undecided = f"inconclusive: texts with {', '.join(open_axes)} swapped"
-    sentences = [*([shown] if checked else []), *([undecided] if open_axes else [])]
-    return " ".join(map(sentence, sentences))
+    undecided = [one["axis"] for one in axes if one["status"] == "undecided"]
+    settled = [one["axis"] for one in axes if one["status"] != "undecided"]
+    checked = [f"groups of rows by {', '.join(columns)}"] if columns else []
+    checked += [f"texts with {', '.join(settled)} swapped"] if settled else []
+    found = []
+    if checked:
+        found.append(f"no difference is shown on the test rows; tested: {'; '.join(checked)}")
+    if undecided:
+        found.append(f"inconclusive: texts with {', '.join(undecided)} swapped")
+    return " ".join(map(sentence, found))
 
 
 def _names(gaps: list[Block]) -> str:

@@ -51,7 +51,7 @@ def load_function(spec: str) -> Function:
             sys.path.append(str(Path.cwd()))
         with import_errors(SETTING, spec):
             module = importlib.import_module(place)
-    function: Function = member_of(SETTING, module, place, name, callable)
+    function: Function = member_of(SETTING, module, place, name, "function")
     return function
 
 

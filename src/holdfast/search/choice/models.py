@@ -168,8 +168,7 @@ def _models(
         f"--models was not given: embedded, model.candidates, {FOLDERS} and the Hugging Face cache"
     )
     notify(Decision("candidates", f"{count} on this machine", because, prominent=True))
-    left_out = [*skipped]
-    return {one.name: one.revision for one in found}, left_out
+    return {one.name: one.revision for one in found}, list(skipped)
 
 
 def _with_inferred_task(recipe: Recipe, names: Iterable[str]) -> Recipe:
