@@ -141,7 +141,7 @@ def test_the_logits_of_the_folds_are_brought_to_the_scale_of_the_network(
     assert folds.inflation == pytest.approx(np.mean(ratios), rel=1e-3)
     own_logits = fitted.measure(prepared.examples, whole.probe)[1]
     of_folds = fitted.best_evaluation.valid_logits
-    scale = spread(own_logits) / np.mean(ratios) / spread(of_folds)
+    scale = (spread(own_logits) / np.mean(ratios) / spread(of_folds)) ** 0.75
     assert fitted.fold_scale == pytest.approx(scale, rel=1e-3)
     assert fitted.fold_scale != pytest.approx(1, abs=0.02)
     unscaled = kept_temperature(replace(fitted, fold_scale=1.0))
