@@ -216,9 +216,10 @@ def _with_fold_scale(fitted: FittedModel) -> FittedModel:
     On rows that a network learned its logits are further apart than on new ones, by a factor
     (``inflation``) that the folds' networks show and that is taken to be this network's too. Its
     spread on new rows is then that on its training sample ÷ the factor; that of the folds is known.
-    A part of that is right, because the network is also more accurate than they are: the ratio is
-    raised to the power 0.75. The factor is measured at the end of the folds' runs: the logits of a checkpoint from the first
-    half of the run, where less is learned by heart, are not scaled.
+    A part of the difference is justified, because the network is also more accurate than they are:
+    the ratio is raised to the power 0.75. The factor is measured at the end of the folds' runs. The
+    logits of a checkpoint from the first half of the run, where less is learned by heart, are not
+    scaled.
     """
     folds, training_plan, trained = fitted.job.out_of_fold, fitted.training_plan, fitted.trained
     if not isinstance(folds, FoldEvaluation) or not np.isfinite(folds.inflation):
