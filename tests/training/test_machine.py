@@ -110,7 +110,20 @@ def test_one_core_needs_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_machine(None, "float32").threads == 1
 
 
-def test_the_probe_takes_half_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("speeds", [(100, 40, 98, 190), (30, 188, 100, 40)])
+def test_a_moment_of_other_work_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch, speeds: tuple[int, ...]
+) -> None:
+    """Both numbers of threads are timed twice, in turn, and the best of each counts."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 2)
+    rest = list(speeds)
+    monkeypatch.setattr(machine, "_steps_per_second", lambda _: rest.pop(0))
+    choice = choose_machine(None, "float32")
+    assert choice.threads == 2
+    assert "100 small steps per second on 1 thread, " in choice.decisions[0].because
+    assert machine.ROUNDS * 2 * machine.PROBE_SECONDS == 0.5
+    monkeypatch.undo()
     monkeypatch.setattr(machine, "PROBE_SECONDS", 0.02)
     assert machine._steps_per_second(1) > 0
 

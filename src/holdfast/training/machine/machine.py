@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from holdfast.training.journal import Journal
 
 
-PROBE_SECONDS = 0.25
+ROUNDS, PROBE_SECONDS = 2, 0.125
 # A step in bfloat16 also converts the weights, which takes some of the gain of its products.
 HALF_FASTER_BY = 1.2
 # oneDNN and its wrapper keep a compiled kernel with its scratch memory for every shape, and rows of
@@ -248,7 +248,9 @@ def _choose_threads(requested: int | None) -> tuple[int, str]:
     cores = usable_cores()
     if cores == 1:
         return 1, "one core is usable"
-    alone, together = _steps_per_second(1), _steps_per_second(cores)
+    # In turn, and the best of each: a moment of other work does not decide for the whole run.
+    speeds_of_rounds = [[_steps_per_second(n) for n in (1, cores)] for _ in range(ROUNDS)]
+    alone, together = map(max, zip(*speeds_of_rounds, strict=True))
     # Several threads must be clearly faster: on shared cores they spin while waiting.
     best = cores if together > 1.15 * alone else 1
     speeds = f"{alone:.0f} small steps per second on 1 thread, {together:.0f} on {cores}"
