@@ -27,8 +27,8 @@ FAULTS: tuple[tuple[str, str, str, str, str, tuple[str, ...]], ...] = (
         "temperature-of-last",
         "the saved temperature is that of the last checkpoint instead of the kept one",
         CLASSES,
-        "= fitted.training_plan\n    logits = fitted.best_evaluation.valid_logits",
-        "= fitted.training_plan\n    logits = fitted.trained.history[-1].valid_logits",
+        "labels, fitted.valid_logits)",
+        "labels, fitted.trained.history[-1].valid_logits)",
         (WHOLE,),
     ),
     (

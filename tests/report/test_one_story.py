@@ -87,7 +87,7 @@ def test_the_page_of_diagnose_tells_it_too() -> None:
         {"test_agrees": False}, "warn", VERDICT_SENTENCES["memorizing"][1]
     )
     assert tone == "unsure"
-    assert sentence.startswith("By the validation rows, memorization: the model predicts its")
+    assert sentence.startswith("By the validation rows, memorization: training rows are fitted")
     assert unless_unconfirmed({}, "warn", "A.") == ("warn", "A.")
 
 

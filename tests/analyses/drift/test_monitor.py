@@ -103,11 +103,13 @@ def test_a_state_of_another_form_is_refused(reference: Reference) -> None:
 
 
 def test_a_state_of_another_reference_is_refused(reference: Reference) -> None:
-    """Other statistics, or other bounds of the same ones: its evidence says nothing of them."""
+    """Other statistics or classes: its evidence is of other tests."""
     said = DriftMonitor.of_reference(reference).add(_rows(100, 1)).to_json()
     rows = reference.rows
     more = replace(rows, numbers=rows.numbers | {"words": np.arange(150.0)})
     assert DriftMonitor.from_json(said, reference).rows == 100
-    for other in (more, replace(rows, answers=1 - rows.answers)):
+    assert rows.answers is not None
+    three = replace(rows, answers=np.arange(150) % 3)
+    for other, classes in ((more, reference.classes), (three, ("a", "b", "c"))):
         with pytest.raises(ValueError, match="another reference"):
-            DriftMonitor.from_json(said, replace(reference, rows=other))
+            DriftMonitor.from_json(said, replace(reference, rows=other, classes=classes))

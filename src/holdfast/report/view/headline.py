@@ -74,8 +74,8 @@ EVIDENCE_NAMES = {
     "share_of_the_commonest_class": "share of the most frequent class",
     "general_loss_above_first": "rise of the loss on general texts",
     # Of another program's log.
-    "valid_lowest": "lowest smoothed validation loss (or 1 − metric)",
-    "valid_end": "last smoothed validation loss (or 1 − metric)",
+    "valid_lowest": "lowest smoothed loss (or 1 − metric)",
+    "valid_end": "last smoothed loss (or 1 − metric)",
     "valid_rise_since_lowest": "rise since then (0 if still lowest)",
     "valid_rise_as_share_of_lowest": "that rise ÷ the lowest",
     "valid_rise_as_share_of_what_was_learned": "that rise ÷ the earlier fall",
