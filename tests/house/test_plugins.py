@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.cli.commands import COMMANDS
+from holdfast.core.discovery import Entry
+
 LOADED = (
     "import atexit, sys\n"
     "atexit.register(lambda: print('LOADED', [m for m in sys.modules "
@@ -66,6 +69,13 @@ def installed(site: Path, code: str) -> Path:
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: greeter\nVersion: 1.0\n", "utf-8")
     (facts / "entry_points.txt").write_text("[holdfast.commands]\nhello = greeter:HELLO\n", "utf-8")
     return site
+
+
+def test_a_third_party_needs_no_memory_for_a_library_that_it_does_not_name() -> None:
+    assert Entry("greeter", "Greet somebody.").imports is None
+    named = {name for name, one in COMMANDS.items() if one.imports == "torch"}
+    assert {"train", "predict", "cv", "explain"} <= named
+    assert not named & {"report", "schema"}
 
 
 def test_a_third_party_brings_a_command(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from holdfast.contract.fit import FittedModel, PreparedData, RunStart
 from holdfast.core.decisions import decisions_to, report_progress_to
 from holdfast.core.errors import RecipeError
 from holdfast.fits import cross_fitting, label_weights
+from holdfast.fits import fit as fit_module
 from holdfast.fits.cross_fitting import (
     UNUSED,
     FoldRun,
@@ -148,6 +149,11 @@ def test_the_logits_of_the_folds_are_brought_to_the_scale_of_the_network(
     assert kept_temperature(fitted) == pytest.approx(scale * unscaled, rel=0.02)
     (note,) = (one for one in late_decisions(fitted) if one.what == "scale of the folds' logits")
     assert note.chosen == f"{scale:.2f}"
+    # The folds were measured at their end, which says little of a checkpoint near the start.
+    early = replace(fitted, fold_scale=1.0, trained=replace(fitted.trained, best_step=0))
+    assert fit_module._with_fold_scale(early).fold_scale == 1
+    late = replace(fitted, fold_scale=1.0)
+    assert fit_module._with_fold_scale(late).fold_scale == fitted.fold_scale
 
 
 def fit_with_steps(prepared: PreparedData, fold: Any, steps: Any) -> FittedModel:
