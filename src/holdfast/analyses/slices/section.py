@@ -29,10 +29,11 @@ def slices(run: RunFiles) -> Document | None:
     name = "error" if measure == WRONG else ""
     parts: list[Piece] = [Passage(_sentence(block, confirmed, measure))]
     if confirmed:
-        test = "Fisher's exact test" if measure == WRONG else "permutation test"
+        test = "Fisher's exact" if measure == WRONG else "permutation"
         lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in confirmed)
         caption = "Slices with significantly more errors on the test rows"
-        parts.append(_table(caption, measure, f"{test}, Holm", lines))
+        # Below the headings of a terminal, the first letter is small.
+        parts.append(_table(caption, measure, f"Test ({test}, Holm)", lines))
         if advice := _advice(confirmed[0], block.block("rows").get("test") or 0):
             parts.append(Passage(advice))
     if undecided:
