@@ -86,7 +86,7 @@ slow: setup  ## the tests that take long; with PART=0/3 a third of them
 notebooks: setup  ## run the notebooks again, and store what they print
 	$(BIN)/python scripts/run_notebooks.py
 
-# All pages: Sphinx forgets the search words of pages that it does not write again.
+# All pages: Sphinx forgets the search words of pages that it does not read and write again.
 docs: setup  ## the site, in site/: every page, command and function; a warning is an error
 	$(BIN)/sphinx-build -q -a -E -W --keep-going -b html -c docs . site
 	@echo "Open site/index.html"

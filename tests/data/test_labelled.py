@@ -119,3 +119,15 @@ def test_a_set_of_near_duplicates_joins_the_largest() -> None:
     units = np.array([*range(8), *[8] * 6, *range(9, 13)])
     assert join_small_strata(strata, units, 3).tolist() == [0] * 14 + [2] * 4
     assert join_small_strata(strata, np.arange(18), 3).tolist() == strata.tolist()
+
+
+def test_folds_hold_rare_labels_together() -> None:
+    labels = np.array([0] * 20 + [1] * 20 + [2] * 2 + [3] * 3)
+    units = np.arange(45)
+    made = join_small_strata(labels, units, 5)
+    # Two and three rows are five together, which five folds can hold one each of.
+    assert len(np.unique(made)) == 3
+    assert made[40] == made[44]
+    few = join_small_strata(labels[:42], units[:42], 5)
+    assert len(np.unique(few)) == 2
+    assert few[41] == few[0]

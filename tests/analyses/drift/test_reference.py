@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.core.errors import RunError
 from holdfast.plugins.drift.rows import DriftRows, Reference
-from holdfast.plugins.drift.run_rows import _is_not_of_folds, load_reference
+from holdfast.plugins.drift.run_rows import _lacks_fold_predictions, load_reference
 
 
 def run(folder: Path, n_test: int, task: str = "image-classification") -> Any:
@@ -43,5 +43,5 @@ def test_a_reference_of_the_folds_predictions_is_computed_again(
 ) -> None:
     rows = DriftRows(5, None, None, {numbers: np.ones(5)})
     stored = Reference(rows, (), None, {}, 5, what)
-    found = _is_not_of_folds(stored, run(tmp_path, n_test, "text-classification"))
+    found = _lacks_fold_predictions(stored, run(tmp_path, n_test, "text-classification"))
     assert found is known

@@ -32,7 +32,7 @@ def slices(run: RunFiles) -> Document | None:
         test = "Fisher's exact" if measure == WRONG else "permutation"
         lines = tuple(_line(one, name, p_value(one.get("p_value"))) for one in confirmed)
         caption = "Slices with significantly more errors on the test rows"
-        # Below the headings of a terminal, the first letter is small.
+        # A terminal prints a heading with a small first letter, which a name must not get.
         parts.append(_table(caption, measure, f"Test ({test}, Holm)", lines))
         if advice := _advice(confirmed[0], block.block("rows").get("test") or 0):
             parts.append(Passage(advice))

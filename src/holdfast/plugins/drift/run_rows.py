@@ -77,7 +77,7 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     path = finished_run.run / REFERENCE
     if path.is_file():
         stored = _read_reference(path, finished_run)
-        if not finished_run.out_of_fold or _is_not_of_folds(stored.reference, finished_run):
+        if not finished_run.out_of_fold or _lacks_fold_predictions(stored.reference, finished_run):
             return stored
     if not finished_run.has("valid"):
         reason = "the version of Holdfast that trained this run stored no validation predictions"
@@ -92,7 +92,7 @@ def load_reference(finished_run: FinishedRun) -> RunReference:
     if split == "test":
         _record_opening(finished_run)
     try:
-        reference = _compute_reference(finished_run)
+        reference = _compute_reference(finished_run, split)
     except (RunError, DataError) as error:
         raise _no_reference_error(path, str(error).split("\n")[0], RESTORE_ROWS) from error
     because = (
@@ -121,7 +121,7 @@ def _record_opening(finished_run: FinishedRun) -> None:
         notify(Decision("test rows", "used again", f"this cannot be recorded: {error}"))
 
 
-def _is_not_of_folds(stored: Reference, finished_run: FinishedRun) -> bool:
+def _lacks_fold_predictions(stored: Reference, finished_run: FinishedRun) -> bool:
     """Whether a reference has no predictions of a cross-fitted run's folds, as those that earlier
     versions stored have."""
     if stored.description == DESCRIPTIONS["test"]:
@@ -162,10 +162,9 @@ def _model_mark(result: dict[str, Any]) -> str:
     return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16] if sums else "unsealed"
 
 
-def _compute_reference(finished_run: FinishedRun) -> RunReference:
-    """Compute the reference from at most ``MAX_ROWS`` rows of its split, a fixed sample, read again
-    from the run's source."""
-    split = reference_split(finished_run)
+def _compute_reference(finished_run: FinishedRun, split: SplitName) -> RunReference:
+    """Compute the reference from at most ``MAX_ROWS`` rows of its ``split``, a fixed sample, read
+    again from the run's source."""
     was_trained_on = finished_run.out_of_fold and split == "valid"
     predictions = finished_run.predictions_of(split)
     task, seed = str(finished_run.result["task"]), int(finished_run.result.get("seed") or 0)
